@@ -1,0 +1,147 @@
+"""Backbones: which checkpoint, and what must be known of its shape before it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from bench import toy
+from bench.settings import Problem, Settings, nearest, shown, unknown
+
+# model_type of a Hugging Face config -> the family whose Stack walks it
+FAMILIES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "llama",
+    "qwen3": "llama",
+}
+
+
+class Backbone(Settings):
+    name: str
+    source: Literal["hub", "folder", "built-in"]
+    location: str  # a name on the hub, a folder, or the built-in world's name for it
+    revision: str | None = None  # of the hub
+    fingerprint: str | None = None  # of the content of a folder, or of the built-in recipe
+    model_type: str
+    layers: int
+    lm_head: bool = True
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes it this backbone: a folder's content, not where the folder lies."""
+        hidden = {"location"} if self.source == "folder" else set[str]()
+        return self.model_dump(mode="json", exclude=hidden)
+
+
+def _hub(name: str, location: str, model_type: str, layers: int) -> Backbone:
+    return Backbone(name=name, source="hub", location=location, model_type=model_type, layers=layers)
+
+
+def _built_in(name: str, model_type: str) -> Backbone:
+    return Backbone(
+        name=name,
+        source="built-in",
+        location=name,
+        fingerprint=toy.fingerprint(name),
+        model_type=model_type,
+        layers=toy.LAYERS,
+    )
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        _built_in("toy-encoder", "roberta"),
+        _built_in("toy-decoder", "gpt2"),
+        _hub("bert-base", "google-bert/bert-base-uncased", "bert", 12),
+        _hub("bert-large", "google-bert/bert-large-uncased", "bert", 24),
+        _hub("roberta-base", "FacebookAI/roberta-base", "roberta", 12),
+        _hub("roberta-large", "FacebookAI/roberta-large", "roberta", 24),
+        _hub("gpt2", "openai-community/gpt2", "gpt2", 12),
+        _hub("gpt2-large", "openai-community/gpt2-large", "gpt2", 36),
+        _hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B", "llama", 16),
+        _hub("mistral-7b", "mistralai/Mistral-7B-v0.3", "mistral", 32),
+        _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "qwen2", 24),
+        _hub("qwen3-0.6b", "Qwen/Qwen3-0.6B", "qwen3", 28),
+    )
+}
+
+
+def parse(value: object, path: str, problems: list[Problem]) -> Backbone | None:
+    """A name of BACKBONES, or `{path: folder}` of a checkpoint as `save_pretrained` writes it.
+
+    The folder may hold environment variables: `{path: $MINILM}`. `name` and, for the hub, `revision` may be given.
+    """
+    if isinstance(value, str):
+        if value in BACKBONES:
+            return BACKBONES[value]
+        problems.append(Problem(path, unknown(value, BACKBONES) + ", or {path: a checkpoint's folder}"))
+        return None
+    if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
+        problems.append(Problem(path, f"found {shown(value)}, expected a name or {{path: folder}}"))
+        return None
+    for key in set(value) - {"path", "name"}:
+        close = nearest(key, ["path", "name"])
+        problems.append(Problem(f"{path}.{key}", f"unknown key: expected path or name{close}"))
+    return _folder(value["path"], value.get("name"), path, problems)
+
+
+def _folder(location: str, name: str | None, path: str, problems: list[Problem]) -> Backbone | None:
+    folder = Path(os.path.expandvars(location)).expanduser()
+    config = folder / "config.json"
+    try:
+        settings = json.loads(config.read_text("utf-8"))
+        model_type, architecture = settings["model_type"], (settings.get("architectures") or [""])[0]
+        layers = settings.get("num_hidden_layers", settings.get("n_layer"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        unset = " (is the variable set?)" if "$" in str(folder) else ""
+        message = f"found {location!r}{unset}, expected a folder with a checkpoint's config.json: {error}"
+        problems.append(Problem(f"{path}.path", message))
+        return None
+    if model_type not in FAMILIES:
+        problems.append(Problem(f"{path}.path", f"{config}: model_type: {unknown(model_type, FAMILIES)}"))
+        return None
+    return Backbone(
+        name=name or folder.resolve().name,
+        source="folder",
+        location=str(folder.resolve()),
+        fingerprint=fingerprint(folder),
+        model_type=model_type,
+        layers=layers,
+        lm_head=architecture.endswith(("LM", "LMHeadModel", "ForPreTraining")),
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of a checkpoint: its config, and name, size, first and last MiB of each file of weights.
+
+    Not all bytes: a matrix must be read quickly also when the weights are 140 GB.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as handle:
+            digest.update(handle.read(2**20))
+            handle.seek(max(0, size - 2**20))
+            digest.update(handle.read(2**20))
+    return digest.hexdigest()[:16]
+
+
+def check_depth(depth: int, layers: int) -> str | None:
+    """What is wrong with `depth` on a backbone of so many layers."""
+    if 0 <= depth < layers:
+        return None
+    return f"depth is {depth}, but the backbone has {layers} layers (0..{layers - 1})"

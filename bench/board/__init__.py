@@ -1,0 +1,20 @@
+"""Leaderboards: pure functions of records. Nothing here imports torch, cells or methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import files
+from bench.board.csv import csv
+from bench.board.markdown import markdown
+from bench.records import Record
+
+__all__ = ["csv", "markdown", "write"]
+
+
+def write(records: list[Record], folder: Path) -> list[Path]:
+    """leaderboard.md and leaderboard.csv in `folder`; the same bytes for the same records."""
+    forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records)}
+    for name, content in forms.items():
+        files.write(folder / name, content)
+    return [folder / name for name in forms]

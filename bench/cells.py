@@ -1,0 +1,156 @@
+"""Cells, and the Matrix whose product they are.
+
+A Cell is one measurement: frozen, and named by a readable part and a hash of its whole content.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench.backbones import Backbone
+from bench.heads import HEADS, AnswerWords, HeadSettings
+from bench.methods import METHODS, Method
+from bench.perturb import REGULARIZERS, Regularizer
+from bench.records import Labels
+from bench.settings import Settings
+from bench.tasks import Regime, Task
+
+
+class Zero(Settings):
+    """A DeepSpeed configuration file, whole: batch sizes and precision in it are set from the cell."""
+
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def stage(self) -> int:
+        return self.config.get("zero_optimization", {}).get("stage", 0)
+
+
+class Cell(Settings):
+    backbone: Backbone
+    task: Task
+    regime: Regime
+    method: Method
+    regularizer: Regularizer
+    head: HeadSettings = AnswerWords()
+    zero: Zero
+    ranks: int = Field(1, ge=1)  # world size: processes, one per GPU or per CPU slot
+    seed: int = Field(0, ge=0)
+    steps: int = Field(300, ge=1)  # optimizer steps
+    batch_size: int = Field(16, ge=1)  # examples per optimizer step: ranks x micro-batch x accumulation
+    micro_batch_size: int | None = Field(None, ge=1)  # per rank and pass; None: no accumulation
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    select: Literal["best_dev", "last"] = "best_dev"  # which step's weights are reported on test
+    evaluate_every: int | None = Field(None, ge=1)  # steps between evaluations on dev; None: ten in all
+    max_length: int = Field(128, ge=8)  # tokens of an example, template included
+    lower_dropout: bool = False  # dropout in the frozen layers below the method, as in LPT's code
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What the cell's record is called: a readable part, and a hash of the whole content."""
+        values = {name: getattr(self, name) for name in FIELDS}
+        return compose_name(
+            {name: slug(value) for name, value in values.items()},
+            {name: identity_json(value) for name, value in values.items()},
+        )
+
+    @property
+    def micro(self) -> int:
+        return self.micro_batch_size or self.batch_size // self.ranks
+
+    @property
+    def accumulation(self) -> int:
+        return self.batch_size // (self.ranks * self.micro)
+
+    def content(self) -> dict[str, Any]:
+        """The cell as plain data, for its record."""
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+    def labels(self) -> Labels:
+        return Labels(
+            backbone=self.backbone.label,
+            task=self.task.label,
+            regime=self.regime.label,
+            method=self.method.label,
+            recipe=self.method.recipe_label,
+            regularizer=self.regularizer.label,
+            head=self.head.label,
+            zero=self.zero.label,
+        )
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What does not go together, as (field, message)."""
+        found = [
+            ("method", self.method.check(self.backbone.layers)),
+            ("regularizer", self.regularizer.check(self.backbone.layers)),
+            ("batch_size", self._batch_problem()),
+            ("head", self._head_problem()),
+        ]
+        return [(field, message) for field, message in found if message is not None]
+
+    def _batch_problem(self) -> str | None:
+        if self.batch_size % (self.ranks * self.micro) == 0 and self.batch_size >= self.ranks:
+            return None
+        micro = "" if self.micro_batch_size is None else f" x micro_batch_size {self.micro_batch_size}"
+        return f"found {self.batch_size}, expected a multiple of ranks {self.ranks}{micro}"
+
+    def _head_problem(self) -> str | None:
+        if self.backbone.lm_head or self.head.kind == "linear":
+            return None
+        return f"found answer_words, but {self.backbone.name} has no LM head: expected linear"
+
+
+FIELDS = tuple(sorted(Cell.model_fields))
+READABLE = ("backbone", "task", "regime", "method", "regularizer", "zero")
+
+
+def identity_json(value: object) -> str:
+    """One field of a cell as canonical JSON, as it goes into the hash."""
+    if isinstance(value, Backbone):
+        value = value.identity
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+
+
+def slug(value: object) -> str:
+    """One field of a cell as it goes into the readable part of the name."""
+    label = value.label if hasattr(value, "label") else str(value)  # pyright: ignore -- hasattr tells
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:48] or "unnamed"
+
+
+def compose_name(slugs: Mapping[str, str], jsons: Mapping[str, str]) -> str:
+    """`backbone.task.regime.method.regularizer.zero.x<ranks>.s<seed>-<hash of all fields>`."""
+    content = ",".join([f'"{name}":{jsons[name]}' for name in FIELDS])
+    readable = ".".join([slugs[name] for name in READABLE])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+    return f"{readable}.x{slugs['ranks']}.s{slugs['seed']}-{digest}"
+
+
+def _plain(value: object) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Settings) else value
+
+
+def rebuild(content: dict[str, Any]) -> Cell:
+    """The Cell whose `content()` this is."""
+    parts: dict[str, type[Settings]] = {
+        "backbone": Backbone,
+        "task": Task,
+        "regime": Regime,
+        "method": METHODS[content["method"]["kind"]],
+        "regularizer": REGULARIZERS[content["regularizer"]["kind"]],
+        "head": HEADS[content["head"]["kind"]],
+        "zero": Zero,
+    }
+    made = {name: parts[name].model_validate(content[name]) if name in parts else content[name] for name in content}
+    return Cell.model_construct(**made)

@@ -1,0 +1,125 @@
+"""The command `bench`: parses, calls, prints. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench import __version__
+from bench.settings import InputError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+console = Console(soft_wrap=True)
+
+DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+MatrixArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped matrix.")]
+ResultsOption = Annotated[Path, typer.Option(help="The folder of records and boards.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+
+
+class Listing(str, Enum):
+    methods = "methods"
+    backbones = "backbones"
+    tasks = "tasks"
+    regularizers = "regularizers"
+    zero = "zero"
+    matrices = "matrices"
+
+
+@app.command()
+def run(
+    matrix: MatrixArgument,
+    results: ResultsOption = Path("results"),
+    hostfile: Annotated[Path | None, typer.Option(help="Hosts and slots, as deepspeed reads them.")] = None,
+    retry: Annotated[list[str] | None, typer.Option(help="Run cells again whose record has this status.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many cells.")] = None,
+    launcher_argument: Annotated[list[str] | None, typer.Option(help="Passed on to deepspeed as it is.")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
+) -> None:
+    """Run the cells of a matrix that have no record yet, then regenerate the boards."""
+    from bench.session import Session
+
+    session = Session(console, results, hostfile, launcher_argument or [])
+    raise typer.Exit(session.run(matrix, retry or [], limit, dry))
+
+
+@app.command()
+def expand(matrix: MatrixArgument, as_json: JsonOption = False) -> None:
+    """List the cells of a matrix."""
+    from bench.matrix import load
+
+    cells = load(matrix).expand()
+    if as_json:
+        print(json.dumps([{"name": cell.name, **cell.content()} for cell in cells], indent=1))
+        return
+    for cell in cells:
+        print(cell.name)
+    print(f"{len(cells)} cells", file=sys.stderr)
+
+
+@app.command()
+def board(
+    results: Annotated[Path, typer.Argument(help="The folder of records.")] = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="Where the boards go; default: into RESULTS.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Regenerate the leaderboards from the records."""
+    from bench import board as boards
+    from bench.records import folder, read_all
+
+    if not folder(results).is_dir():
+        fail(f"{folder(results)}: no such folder, expected records")
+    reading = read_all(results)
+    for line in reading.unreadable:
+        print(f"left out: {line}", file=sys.stderr)
+    written = boards.write(reading.records, out or results)
+    if as_json:
+        print(json.dumps({"records": len(reading.records), "files": [str(file) for file in written]}))
+        return
+    print(f"{len(reading.records)} records -> {', '.join(map(str, written))}")
+
+
+@app.command("list")
+def list_(what: Listing, as_json: JsonOption = False) -> None:
+    """List what a matrix may name."""
+    from bench.listing import listing
+
+    head, rows = listing(what.value)
+    if as_json:
+        print(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1))
+        return
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"promptzero {__version__}")
+        raise typer.Exit()
+
+
+def fail(message: str) -> NoReturn:
+    """One or two lines for the user, exit 2."""
+    print(f"bench: {message}", file=sys.stderr)
+    raise SystemExit(BAD_INPUT)
+
+
+def main() -> None:
+    try:
+        app()
+    except InputError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("bench: interrupted; finished cells keep their records", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None

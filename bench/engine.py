@@ -1,0 +1,183 @@
+"""DeepSpeed: the process group, the wrapped module, one step, what is saved. Nothing else imports deepspeed.
+
+Seen with DeepSpeed 0.19.8: `torch.autograd.grad` through an engine fails at ZeRO 0-2, through the bare module
+(`engine.module`) it is exact on all stages; so attacks run on the bare module and the loss on the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from bench.cells import Cell
+from bench.methods import Recipe
+from bench.perturb import View
+from bench.tuned import Tuned
+
+
+@dataclass(frozen=True)
+class World:
+    """The process group this process is in."""
+
+    rank: int
+    size: int
+    device: torch.device
+    host: str
+
+    @classmethod
+    def join(cls) -> World:
+        """Joins the group the deepspeed launcher set up; a process without a launcher is a group of one."""
+        if "RANK" not in os.environ:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+            os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_SIZE="1")
+        # The shared-memory collectives of DeepSpeed are compiled for 40 s on first use and need a compiler;
+        # with gloo a step of a small model took the same time on two ranks.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore -- untyped
+        deepspeed.init_distributed(auto_mpi_discovery=False)
+        device = torch.device("cpu")
+        if get_accelerator().device_name() != "cpu":  # LOCAL_RANK, not RANK, is a device index
+            device = torch.device(get_accelerator().device_name(int(os.environ["LOCAL_RANK"])))
+            get_accelerator().set_device(device.index)
+        dist = torch.distributed
+        return cls(dist.get_rank(), dist.get_world_size(), device, socket.gethostname())
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every rank, in the order of ranks."""
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over ranks of a tensor, in fp32."""
+        value = value.detach().float().clone()
+        torch.distributed.all_reduce(value)
+        return value / self.size
+
+    def any(self, flag: bool) -> bool:
+        return any(self.gather(flag))
+
+    def leave(self) -> None:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+class Engine:
+    """A Tuned module under one ZeRO configuration; optimizer, clipping and saving see its trainables only."""
+
+    def __init__(self, tuned: Tuned, cell: Cell, world: World):
+        self.world = world
+        self.trainable = tuned.trainable()
+        tuned.to(world.device)
+        recipe = cell.method.recipe
+        self._engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=tuned,
+            optimizer=_optimizer(self.trainable, recipe),
+            lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: factor(recipe, step, cell.steps)),
+            config=configuration(cell),
+            dist_init_required=False,
+        )
+
+    @property
+    def tuned(self) -> Tuned:
+        """The bare module."""
+        return self._engine.module
+
+    def step(self, passes: list[list[View]]) -> Tensor:
+        """One optimizer step over the views of each micro-batch; the mean clean loss of this rank, detached."""
+        losses: list[Tensor] = []
+        for views in passes:
+            loss, clean = self._engine(views)
+            self._engine.backward(loss)
+            self._engine.step()
+            losses.append(clean)
+        return torch.stack(losses).mean()
+
+    def train(self) -> None:
+        self._engine.train()
+
+    def state(self) -> dict[str, Tensor]:
+        """The trainable tensors, whole and on the CPU, on rank 0; empty on the others. A collective call."""
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.trainable.items():
+            with gathered(parameter):
+                if self.world.rank == 0:
+                    state[name] = parameter.detach().to("cpu", copy=True)
+        return state
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave. A collective call; the optimizer's own copies stay as they are."""
+        for name, parameter in self.trainable.items():
+            with gathered(parameter, writer=0), torch.no_grad():
+                if self.world.rank == 0:
+                    parameter.copy_(state[name])
+                if not hasattr(parameter, "ds_id"):
+                    torch.distributed.broadcast(parameter.data, 0)
+
+    def save(self, file: Path) -> None:
+        """The trainable tensors as safetensors. A collective call; rank 0 writes."""
+        state = self.state()
+        if self.world.rank == 0:
+            save_file(state, file)
+
+    def close(self) -> None:
+        self._engine.destroy()
+        del self._engine, self.optimizer, self.trainable
+
+
+@contextlib.contextmanager
+def gathered(parameter: torch.nn.Parameter, writer: int | None = None) -> Iterator[None]:
+    """The whole of a parameter that ZeRO-3 has partitioned; what rank `writer` wrote goes to all."""
+    if not hasattr(parameter, "ds_id"):
+        yield
+        return
+    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=writer):
+        yield
+
+
+def configuration(cell: Cell) -> dict[str, Any]:
+    """The cell's DeepSpeed configuration with its batch sizes, precision and clipping set."""
+    config = copy.deepcopy(cell.zero.config)
+    config.pop("train_batch_size", None)
+    config["train_micro_batch_size_per_gpu"] = cell.micro
+    config["gradient_accumulation_steps"] = cell.accumulation
+    config["gradient_clipping"] = cell.method.recipe.clip
+    for precision in ("bf16", "fp16"):
+        config[precision] = {**config.get(precision, {}), "enabled": cell.precision == precision}
+    return config
+
+
+def factor(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of `step` (from 0) as a share of the recipe's: warm-up from 0, then linear or constant."""
+    warmup = round(recipe.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return 1.0
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def _optimizer(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; vectors (biases, norms) are not decayed."""
+    decayed = [p for p in trainable.values() if p.dim() > 1]
+    rest = [p for p in trainable.values() if p.dim() <= 1]
+    groups = [
+        {"params": params, "weight_decay": decay}
+        for params, decay in ((decayed, recipe.weight_decay), (rest, 0.0))
+        if params
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon)

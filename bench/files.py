@@ -1,0 +1,65 @@
+"""Where things lie: shipped ds_configs and matrices, the user's cache, whole files written at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+CHECKOUT = PACKAGE.parent
+
+
+def shipped(kind: str) -> Path:
+    """The folder of the named `ds_configs` or `matrices`: inside an installed package, or in the checkout."""
+    installed = PACKAGE / "shipped" / kind
+    if installed.is_dir():
+        return installed
+    return CHECKOUT / {"ds_configs": "ds_configs", "matrices": "launch/matrices"}[kind]
+
+
+def shipped_names(kind: str, suffix: str) -> list[str]:
+    return sorted(path.stem for path in shipped(kind).glob(f"*{suffix}"))
+
+
+def cache() -> Path:
+    """`BENCH_CACHE`, else promptzero/ in the user's cache folder."""
+    if chosen := os.environ.get("BENCH_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "promptzero"
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, content: str) -> Iterator[Path]:
+    """A file beside `path` that holds `content`, on disk; gone afterwards unless it was moved away."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: str) -> None:
+    """Replace `path` as a whole, or leave it as it was."""
+    with _temporary(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+def write_once(path: Path, content: str) -> bool:
+    """Write `path` as a whole unless it is there already; whether it was written."""
+    with _temporary(path, content) as temporary:
+        try:
+            os.link(temporary, path)  # unlike os.replace, fails when the file exists
+        except FileExistsError:
+            return False
+    return True

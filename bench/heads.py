@@ -1,0 +1,107 @@
+"""Heads: what turns the states of the last layer into scores of the classes, and the loss trained on.
+
+AnswerWords is the form of LPT and LM-BFF: the backbone's own LM head at the answer position, trained on the
+cross-entropy over the full vocabulary (as in LPT's code) or over the answer words; prediction is over the answer
+words. Linear is the form of P-tuning v2 and IDPG: a new linear layer on the plain text, without a template.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.settings import Settings
+from bench.stack import Batch, Stack, Stream
+
+
+class AnswerWords(Settings):
+    kind: Literal["answer_words"] = "answer_words"
+    loss: Literal["vocabulary", "answer_words"] = "vocabulary"
+
+    @property
+    def label(self) -> str:
+        return "answer words" if self.loss == "vocabulary" else "answer words (loss over them)"
+
+    def build(self, stack: Stack, answer_ids: list[int]) -> Head:
+        return AnswerWordsHead(answer_ids, restricted=self.loss == "answer_words")
+
+
+class Linear(Settings):
+    kind: Literal["linear"] = "linear"
+    pooling: Literal["first", "last", "mean"] | None = None  # None: first in encoders, last in decoders
+
+    @property
+    def label(self) -> str:
+        return "linear" if self.pooling is None else f"linear on {self.pooling}"
+
+    def build(self, stack: Stack, answer_ids: list[int]) -> Head:
+        return LinearHead(stack.hidden, len(answer_ids), self.pooling or ("last" if stack.causal else "first"))
+
+
+HEADS: dict[str, type[AnswerWords | Linear]] = {"answer_words": AnswerWords, "linear": Linear}
+HeadSettings = AnswerWords | Linear
+
+
+class Head(nn.Module):
+    """`logits` are what the loss is taken over; `scores` [B, C] are what is predicted from."""
+
+    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
+        raise NotImplementedError
+
+    def targets(self, batch: Batch) -> Tensor:
+        """[B]: the index into `logits` of each example's class."""
+        return batch.labels
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def forward(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
+        return self.logits(stack, stream, batch)
+
+
+class AnswerWordsHead(Head):
+    def __init__(self, answer_ids: list[int], restricted: bool):
+        super().__init__()
+        self.restricted = restricted
+        self.register_buffer("answer_ids", torch.tensor(answer_ids), persistent=False)
+
+    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
+        """[B, V], or [B, C] when the loss is over the answer words: only the answer position goes through."""
+        states = stack.finish(_at(stream.text, batch.answer))
+        logits = stack.vocabulary_logits(states)
+        return logits[:, self.ids] if self.restricted else logits
+
+    @property
+    def ids(self) -> Tensor:
+        return self.get_buffer("answer_ids")
+
+    def targets(self, batch: Batch) -> Tensor:
+        return batch.labels if self.restricted else self.ids[batch.labels]
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits if self.restricted else logits[:, self.ids]
+
+
+class LinearHead(Head):
+    def __init__(self, hidden: int, classes: int, pooling: str):
+        super().__init__()
+        self.pooling = pooling
+        self.linear = nn.Linear(hidden, classes)
+
+    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
+        """[B, C], from the text's states only: prompts are not pooled."""
+        if self.pooling == "mean":
+            mask = batch.text_mask[..., None]
+            states = stack.finish(stream.text)
+            pooled = (states * mask).sum(1) / mask.sum(1)
+        else:
+            last = batch.text_mask.sum(1) - 1
+            pooled = stack.finish(_at(stream.text, last if self.pooling == "last" else torch.zeros_like(last)))
+        return self.linear(pooled)
+
+
+def _at(states: Tensor, positions: Tensor) -> Tensor:
+    """[B, T, H] at [B] -> [B, H]."""
+    return states[torch.arange(len(states), device=states.device), positions]

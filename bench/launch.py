@@ -1,0 +1,270 @@
+"""From pending cells to `deepspeed` commands, and a record for every cell whose process died.
+
+Records are trusted, exit codes are not: killing DeepSpeed's own launcher makes `deepspeed` exit 0. Every group of
+processes runs in a session of its own and is ended as a whole, so no rank outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bench import files, records
+from bench.cells import Cell
+from bench.records import Failure, Record
+
+POLL_SECONDS = 0.2
+STARTS = 2  # how often a group may die before its first cell
+
+
+class LaunchError(RuntimeError):
+    """A group of processes could not be started. `str` has the end of its log."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the launcher sees happen."""
+
+    kind: str  # start, progress, done
+    cell: str
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    record: Record | None = None
+
+
+Watch = Callable[[Event], None]
+
+
+@dataclass
+class Launch:
+    """How and where groups of processes are started."""
+
+    results: Path
+    hostfile: Path | None = None
+    arguments: list[str] = field(default_factory=list)  # further ones for the deepspeed launcher
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
+    """The cells that have no record yet."""
+    done = records.recorded(results)
+    return [cell for cell in cells if cell.name not in done]
+
+
+def groups(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """What one process group can serve: the cells of one world size, those that share data and weights together."""
+    by_ranks: dict[int, list[Cell]] = {}
+    for cell in cells:
+        by_ranks.setdefault(cell.ranks, []).append(cell)
+    return [
+        sorted(group, key=lambda cell: (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label))
+        for _, group in sorted(by_ranks.items())
+    ]
+
+
+def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
+    """Runs every cell; afterwards each has a record. LaunchError when processes cannot be started at all."""
+    with _run_folder(launch.results) as folder:
+        for group in groups(cells):
+            _serve(group, launch, folder, watch)
+
+
+def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> None:
+    """One process group after another until every cell of `group` has a record."""
+    failed_starts = 0
+    while left := pending(group, launch.results):
+        work = Path(tempfile.mkdtemp(dir=folder, prefix="group-"))
+        queue = {"results": str(launch.results.resolve()), "cells": [cell.content() for cell in left]}
+        files.write(work / "queue.json", json.dumps(queue))
+        reader = _Reader(work / "events.jsonl", launch.results, watch)
+        with _processes(command(left[0].ranks, work, launch), work, launch) as process:
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
+                reader.read()
+        reader.read()
+        unfinished = reader.unfinished()
+        if unfinished is not None:
+            cell = next(cell for cell in left if cell.name == unfinished.cell)
+            record = _died(cell, unfinished, process.returncode, work)
+            records.write(launch.results, record)
+            watch(Event("done", cell.name, record=record))
+        elif len(pending(left, launch.results)) == len(left):
+            failed_starts += 1
+            if failed_starts == STARTS:
+                raise LaunchError(f"{shlex.join(process.args)}\n" + "\n".join(tail(work)))  # pyright: ignore
+
+
+def command(ranks: int, work: Path, launch: Launch) -> list[str]:
+    """The deepspeed launcher for `ranks` processes that serve the queue in `work`."""
+    deepspeed = [sys.executable, "-m", "deepspeed.launcher.runner", *launch.arguments]
+    if launch.hostfile is None:
+        place = ["--num_gpus", str(ranks), "--master_port", str(_free_port())]
+    else:
+        place = ["--hostfile", str(launch.hostfile), "--include", include(launch.hostfile, ranks)]
+    return [*deepspeed, *place, "--module", "bench.worker", str(work.resolve())]
+
+
+def include(hostfile: Path, ranks: int) -> str:
+    """DeepSpeed's `--include` for the first `ranks` slots of a hostfile: `host1:0,1@host2:0`."""
+    chosen: list[str] = []
+    left = ranks
+    for host, slots in read_hostfile(hostfile).items():
+        take = min(left, slots)
+        if take:
+            chosen.append(f"{host}:{','.join(map(str, range(take)))}")
+            left -= take
+    if left:
+        raise LaunchError(f"{hostfile}: {ranks} ranks wanted, {ranks - left} slots found")
+    return "@".join(chosen)
+
+
+def read_hostfile(hostfile: Path) -> dict[str, int]:
+    """Host to slots. LaunchError names the line that is none."""
+    hosts: dict[str, int] = {}
+    for number, line in enumerate(hostfile.read_text("utf-8").splitlines(), 1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        slots = words[-1].removeprefix("slots=")
+        if len(words) != 2 or words[-1] == slots or not slots.isdigit() or words[0] in hosts:
+            raise LaunchError(f"{hostfile}: line {number}: found {line!r}, expected `host slots=n`, each host once")
+        hosts[words[0]] = int(slots)
+    return hosts
+
+
+def environment(ranks: int, launch: Launch) -> dict[str, str]:
+    """Ours, with the cores of this machine shared among the ranks where the user has not set threads."""
+    made = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **launch.environment}
+    if launch.hostfile is None:
+        made.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
+    return made
+
+
+@contextlib.contextmanager
+def _processes(arguments: list[str], work: Path, launch: Launch) -> Iterator[subprocess.Popen[bytes]]:
+    """The launcher and its ranks in one session, which ends with this block whatever happens."""
+    ranks = json.loads((work / "queue.json").read_text("utf-8"))["cells"][0]["ranks"]
+    with (work / "log").open("wb") as log:
+        process = subprocess.Popen(
+            arguments,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment(ranks, launch),
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            for ending in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, ending)
+                    _wait(process, seconds=10)
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Until no process of the session is left, at most so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        process.poll()
+        os.killpg(process.pid, 0)  # ProcessLookupError: none left
+        time.sleep(0.05)
+
+
+class _Reader:
+    """Reads what the workers tell, and reports it."""
+
+    def __init__(self, file: Path, results: Path, watch: Watch):
+        self.file, self.results, self.watch = file, results, watch
+        self.position = 0
+        self.running: Event | None = None
+
+    def read(self) -> None:
+        for line in self._lines():
+            told = json.loads(line)
+            event = Event("progress", told["cell"], told["phase"], told["step"], told["steps"])
+            if self.running is None or self.running.cell != event.cell:
+                self._finish()
+                self.watch(Event("start", event.cell, event.phase, event.step, event.steps))
+            self.running = event
+            self.watch(event)
+        self._finish()
+
+    def unfinished(self) -> Event | None:
+        """The cell that was running when the processes ended, if it has no record."""
+        return self.running
+
+    def _finish(self) -> None:
+        """Reports the running cell as done as soon as its record is there."""
+        if self.running is None:
+            return
+        file = records.path(self.results, self.running.cell)
+        if file.is_file():
+            self.watch(Event("done", self.running.cell, record=records.parse(file.read_bytes())))
+            self.running = None
+
+    def _lines(self) -> list[str]:
+        """The whole lines since the last call."""
+        if not self.file.is_file():
+            return []
+        with self.file.open("rb") as file:
+            file.seek(self.position)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self.position += len(whole) + len(newline)
+        return whole.decode("utf-8").splitlines()
+
+
+def _died(cell: Cell, last: Event, code: int | None, work: Path) -> Record:
+    """The record of a cell whose process ended without one."""
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return Record(
+        name=cell.name,
+        cell=cell.content(),
+        labels=cell.labels(),
+        status="failed",
+        failure=Failure(
+            phase=last.phase,
+            rank=None,
+            host=None,
+            exception=f"a process ended without a record (the deepspeed launcher exited with {code})",
+            step=last.step,
+            log=tuple(tail(work)),
+        ),
+        started=now,
+        finished=now,
+    )
+
+
+def tail(work: Path, lines: int = 20) -> list[str]:
+    """The end of the log."""
+    file = work / "log"
+    content = file.read_text("utf-8", errors="replace").splitlines() if file.is_file() else []
+    return content[-lines:]
+
+
+@contextlib.contextmanager
+def _run_folder(results: Path) -> Iterator[Path]:
+    """A folder for queues, events and logs of this run; on disk shared with the hosts, since the results are."""
+    (results / ".run").mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    yield Path(tempfile.mkdtemp(dir=results / ".run", prefix=f"{stamp}-"))
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -1,0 +1,82 @@
+"""`bench list`: what a matrix may name, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from bench import files
+
+Listing = tuple[list[str], list[list[str]]]  # head, rows
+
+
+def listing(what: str) -> Listing:
+    return LISTINGS[what]()
+
+
+def methods() -> Listing:
+    from bench.methods import METHODS
+
+    rows = [[name, _fields(kind, {"kind", "recipe"}), _recipe(kind), _summary(kind)] for name, kind in METHODS.items()]
+    return ["kind", "settings", "recipe", "what it is"], rows
+
+
+def regularizers() -> Listing:
+    from bench.perturb import REGULARIZERS
+
+    rows = [[name, _fields(kind, {"kind"}), _summary(kind)] for name, kind in REGULARIZERS.items()]
+    return ["kind", "settings", "what it is"], rows
+
+
+def backbones() -> Listing:
+    from bench.backbones import BACKBONES
+
+    rows = [[b.name, b.source, b.location, b.model_type, str(b.layers)] for b in BACKBONES.values()]
+    return ["name", "source", "location", "type", "layers"], [*rows, ["{path: folder}", "folder", "", "", ""]]
+
+
+def tasks() -> Listing:
+    from bench.tasks import TASKS
+
+    rows = [[t.name, t.source, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric] for t in TASKS.values()]
+    return ["name", "source", "fields", "answer words", "template", "metric"], rows
+
+
+def zero() -> Listing:
+    return ["name"], [[name] for name in files.shipped_names("ds_configs", ".json")]
+
+
+def matrices() -> Listing:
+    names = files.shipped_names("matrices", ".yaml")
+    heads = [(files.shipped("matrices") / f"{name}.yaml").read_text("utf-8").splitlines()[0] for name in names]
+    return ["name", "what it is"], [[name, head.lstrip("# ")] for name, head in zip(names, heads, strict=True)]
+
+
+LISTINGS: dict[str, Callable[[], Listing]] = {
+    "methods": methods,
+    "backbones": backbones,
+    "tasks": tasks,
+    "regularizers": regularizers,
+    "zero": zero,
+    "matrices": matrices,
+}
+
+
+def _fields(kind: type[BaseModel], hidden: set[str]) -> str:
+    shown = {name: info for name, info in kind.model_fields.items() if name not in hidden}
+    return " ".join(name if info.is_required() else f"{name}={info.get_default()}" for name, info in shown.items())
+
+
+def _recipe(kind: type[BaseModel]) -> str:
+    recipe: Any = kind.model_fields["recipe"].get_default()
+    return f"AdamW {recipe.learning_rate:g}, {recipe.schedule}, decay {recipe.weight_decay:g}"
+
+
+def _summary(kind: type[BaseModel]) -> str:
+    """The first line of the docstring, or of its module's where the class has none of its own."""
+    import sys
+
+    text = kind.__dict__.get("__doc__") or sys.modules[kind.__module__].__doc__ or ""
+    return text.strip().splitlines()[0]

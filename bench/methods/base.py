@@ -1,0 +1,60 @@
+"""What a method is: settings that attach something to a frozen Stack and say from where up a backward is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from bench.settings import Settings, departures, short
+from bench.stack import Stack
+
+
+class Recipe(Settings):
+    """How a method is trained: AdamW, the fields below. A matrix may override any of them."""
+
+    learning_rate: float
+    schedule: Literal["linear", "constant"] = "linear"  # after the warm-up, to 0 or not at all
+    warmup: float = 0.06  # share of the steps
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    clip: float = 1.0  # norm of all trainable gradients together
+
+
+@dataclass
+class Attachment:
+    """What a method added: edits with their own parameters, and the lowest depth that needs a backward."""
+
+    first_trainable_depth: int  # WORDS, 0..L-1, or L when only the head trains
+    edits: nn.ModuleList = field(default_factory=nn.ModuleList)
+
+
+class Method(Settings):
+    """A member of the method axis. Subclasses add a literal `kind`, their settings, and `attach`.
+
+    The stack given to `attach` is frozen. Whatever requires a gradient afterwards, in the stack or in the edits,
+    is trained, together with the head.
+    """
+
+    kind: str
+    recipe: Recipe
+
+    def attach(self, stack: Stack) -> Attachment:
+        raise NotImplementedError
+
+    def check(self, layers: int) -> str | None:
+        """What is wrong with these settings on a backbone of so many layers."""
+        return None
+
+    @property
+    def label(self) -> str:
+        """The kind and every setting that is not the default, without the recipe."""
+        return " ".join([self.kind, *departures(self, {"kind", "recipe"})])
+
+    @property
+    def recipe_label(self) -> str:
+        """Where the recipe departs from the method's own."""
+        own = type(self).model_fields["recipe"].get_default()
+        return " ".join(f"{name}={short(value)}" for name, value in self.recipe if value != getattr(own, name))

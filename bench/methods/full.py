@@ -1,0 +1,17 @@
+"""Full tuning: every weight of the backbone."""
+
+from typing import Literal
+
+from bench.methods.base import Attachment, Method, Recipe
+from bench.stack import WORDS, Stack
+
+
+class Full(Method):
+    """Tunes all weights; the recipe is ours, in the range usual for encoders of this size."""
+
+    kind: Literal["full"] = "full"
+    recipe: Recipe = Recipe(learning_rate=2e-5, weight_decay=0.1)
+
+    def attach(self, stack: Stack) -> Attachment:
+        stack.requires_grad_(True)
+        return Attachment(WORDS)

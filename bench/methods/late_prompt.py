@@ -1,0 +1,45 @@
+"""LPT: a prompt made by a generator and inserted before a middle layer (Liu et al. 2022, arXiv 2210.11292)."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from bench.backbones import check_depth
+from bench.methods.base import Attachment, Method, Recipe
+from bench.prompts import Free, Insert, Naive, Pooling, hidden_dropout
+from bench.stack import Stack
+
+
+class LatePrompt(Method):
+    """The settings are those of LPT's run_roberta.sh: P = 5, bottleneck 128, AdamW 1e-3, linear with 6 % warm-up.
+
+    `depth` 12 is the code's `add_prompt_layer=12`, the paper's 13th layer. Without a generator the prompt is free
+    and starts as N(0, 1), as `nn.Embedding` does in LPT's code.
+    """
+
+    kind: Literal["late_prompt"] = "late_prompt"
+    depth: int = Field(ge=0)
+    generator: Literal["none", "naive", "max_pooling", "average_pooling"] = "naive"
+    length: int = Field(5, ge=1)
+    bottleneck: int = Field(128, ge=1)
+    scale: float = Field(1.0, gt=0)  # standard deviation of the initial prompt without a generator
+    recipe: Recipe = Recipe(learning_rate=1e-3, weight_decay=0.1)
+
+    def check(self, layers: int) -> str | None:
+        return check_depth(self.depth, layers)
+
+    def attach(self, stack: Stack) -> Attachment:
+        return Attachment(self.depth, nn.ModuleList([Insert(self.source(stack), self.depth)]))
+
+    def source(self, stack: Stack) -> nn.Module:
+        shape = (self.length, stack.hidden, self.bottleneck, hidden_dropout(stack))
+        match self.generator:
+            case "none":
+                return Free(self.length, stack.hidden, self.scale)
+            case "naive":
+                return Naive(*shape, causal=stack.causal)
+            case "max_pooling":
+                return Pooling(*shape, pool="max")
+            case "average_pooling":
+                return Pooling(*shape, pool="average")

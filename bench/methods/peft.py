@@ -1,0 +1,60 @@
+"""Any reparameterisation of the `peft` library, injected into the modules the Stack runs: LoRA first of all."""
+
+import warnings
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from bench.methods.base import Attachment, Method, Recipe
+from bench.settings import unknown
+from bench.stack import Stack
+
+
+class Peft(Method):
+    """`config` is a peft config as its JSON: `{peft_type: LORA, r: 8}`; fields left out take peft's defaults.
+
+    LoRA's defaults in peft are r = 8, alpha = 8, no dropout. The recipe is ours.
+    """
+
+    kind: Literal["peft"] = "peft"
+    config: dict[str, Any]
+    recipe: Recipe = Recipe(learning_rate=5e-4)
+
+    @field_validator("config")
+    @classmethod
+    def is_peft_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        _parse(config)
+        return config
+
+    @property
+    def label(self) -> str:
+        rest = " ".join(f"{key}={value}" for key, value in self.config.items() if key != "peft_type")
+        return f"{self.config['peft_type'].lower()} {rest}".rstrip()
+
+    def attach(self, stack: Stack) -> Attachment:
+        from peft import inject_adapter_in_model
+
+        with warnings.catch_warnings():
+            # GPT-2 keeps its weights transposed; peft says so and does what is right
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
+            inject_adapter_in_model(_parse(self.config), stack.backbone)
+        return Attachment(stack.first_trainable_depth())
+
+
+def _parse(config: dict[str, Any]) -> Any:
+    """The peft config. ValueError names the key that is wrong."""
+    from dataclasses import fields
+
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
+
+    injectable = {kind.value: kind for kind in PEFT_TYPE_TO_PREFIX_MAPPING}
+    kind = config.get("peft_type")
+    if kind not in injectable:
+        raise ValueError(f"peft_type: {unknown(kind, injectable)}")
+    config_type = PEFT_TYPE_TO_CONFIG_MAPPING[injectable[kind]]
+    given = {key: value for key, value in config.items() if key != "peft_type"}
+    names = [f.name for f in fields(config_type)]
+    for key in given:
+        if key not in names:
+            raise ValueError(f"{key}: {unknown(key, names)}")
+    return config_type(**given)

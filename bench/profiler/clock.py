@@ -1,0 +1,92 @@
+"""Seconds by phase, and the times of training steps in a window that leaves out warm-up and evaluation.
+
+Throughput is what went through in the window over its wall time, with the device synchronised at its ends; no
+step is synchronised by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from bench.records import Quantiles
+
+
+@dataclass
+class PhaseClock:
+    """Wall seconds by phase, added up; `current` is the phase that runs."""
+
+    now: Callable[[], float] = time.perf_counter
+    seconds: dict[str, float] = field(default_factory=dict)
+    current: str = "load"
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase within another is taken out of it. A phase that raises stays `current`."""
+        outer, self.current = self.current, name
+        start, before = self.now(), sum(self.seconds.values())
+        yield
+        inner = sum(self.seconds.values()) - before
+        self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - start - inner
+        self.current = outer
+
+
+class StepClock:
+    """The window over steps `warmup` .. end; `pause` closes it for an evaluation, the next step opens it again."""
+
+    def __init__(self, device: torch.device, warmup: int, now: Callable[[], float] = time.perf_counter):
+        self.device, self.warmup, self.now = device, warmup, now
+        self.steps, self.window_seconds, self.tokens, self.samples = 0, 0.0, 0, 0
+        self._opened: float | None = None
+        self._marks: list[tuple[float, float]] | list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextlib.contextmanager
+    def step(self, tokens: int, samples: int) -> Iterator[None]:
+        """Times what runs inside; `tokens` are this rank's real text tokens."""
+        measured = self.steps >= self.warmup
+        if measured and self._opened is None:
+            self._synchronize()
+            self._opened = self.now()
+        start = self._mark()
+        yield
+        if measured:
+            self._marks.append((start, self._mark()))  # pyright: ignore[reportArgumentType] -- one kind per device
+            self.tokens += tokens
+            self.samples += samples
+        self.steps += 1
+
+    def pause(self) -> None:
+        if self._opened is not None:
+            self._synchronize()
+            self.window_seconds += self.now() - self._opened
+            self._opened = None
+
+    def milliseconds(self) -> list[float]:
+        """Of each measured step; on a GPU from events, read once here."""
+        return [
+            start.elapsed_time(end) if isinstance(start, torch.cuda.Event) else 1000 * (end - start)  # pyright: ignore
+            for start, end in self._marks
+        ]
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _mark(self) -> float | torch.cuda.Event:
+        if self.device.type != "cuda":
+            return self.now()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def quantiles(milliseconds: Sequence[float]) -> Quantiles | None:
+    if not milliseconds:
+        return None
+    p50, p90, p99 = (float(q) for q in np.quantile(milliseconds, [0.5, 0.9, 0.99]))
+    return Quantiles(p50=p50, p90=p90, p99=p99)

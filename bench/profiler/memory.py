@@ -1,0 +1,138 @@
+"""Memory of this rank by phase and owner.
+
+On a GPU peaks are the allocator's, reset at the start of each phase. On a CPU they are the bytes of live tensors,
+followed through one step that is not timed: what was live before it, by owner, and what the step added at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from bench.records import Memory
+
+Storages = dict[int, int]  # a storage's identity -> its bytes
+
+
+class LiveTensors(TorchDispatchMode):
+    """While active, follows every storage that an operation makes until it dies; `peak` is the most at once."""
+
+    def __init__(self, known: Storages):
+        super().__init__()
+        self._known, self._live = known, {}
+        self.current, self.peak = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_iter(result):
+            if isinstance(leaf, Tensor):
+                self._follow(leaf.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known or key in self._live:
+            return
+        self._live[key] = size = storage.nbytes()
+        weakref.finalize(storage, self._gone, key)
+        self.current += size
+        self.peak = max(self.peak, self.current)
+
+    def _gone(self, key: int) -> None:
+        self.current -= self._live.pop(key, 0)
+
+
+def storages(tensors: Iterable[Tensor]) -> Storages:
+    """Each storage once, however many tensors view it; meta and sparse tensors have none."""
+    found: Storages = {}
+    for tensor in tensors:
+        if tensor.layout == torch.strided and tensor.device.type != "meta":
+            storage = tensor.untyped_storage()
+            found[storage._cdata] = storage.nbytes()
+    return found
+
+
+def live() -> Storages:
+    """The storages of all tensors that Python holds."""
+    # `type`, not `isinstance`: some libraries' lazy objects load themselves when asked for their class
+    return storages([o for o in gc.get_objects() if issubclass(type(o), Tensor)])
+
+
+class Ledger:
+    """The memory rows of one cell on one rank. What was live before the cell does not count."""
+
+    def __init__(self, device: torch.device, rank: int, host: str):
+        self.device, self.rank, self.host = device, rank, host
+        self.rows: list[Memory] = []
+        self._before = live() if device.type == "cpu" else {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str, module: torch.nn.Module, optimizer: Any) -> Iterator[None]:
+        """Measures what runs inside: on a CPU one instrumented step, on a GPU the whole phase."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            yield
+            owners = self._owners(module, optimizer, {})
+            peak = torch.cuda.max_memory_allocated(self.device)
+            owners["step"] = peak - sum(owners.values())
+            self._add(name, peak, torch.cuda.max_memory_reserved(self.device), owners)
+            return
+        known = {key: size for key, size in live().items() if key not in self._before}
+        owners = self._owners(module, optimizer, known)
+        tracker = LiveTensors(known | self._before)
+        with tracker:
+            yield
+        owners["step"] = tracker.peak
+        self._add(name, sum(owners.values()), None, owners)
+
+    def _owners(self, module: torch.nn.Module, optimizer: Any, known: Storages) -> dict[str, int]:
+        """Bytes by owner; `other` is what is known and belongs to neither parameters nor optimizer."""
+        parameters = storages(_parameter_tensors(module))
+        state = storages(_optimizer_tensors(optimizer))
+        state = {key: size for key, size in state.items() if key not in parameters}
+        other = {key: size for key, size in known.items() if key not in parameters and key not in state}
+        return {
+            "parameters": sum(parameters.values()),
+            "optimizer_state": sum(state.values()),
+            "other": sum(other.values()),
+        }
+
+    def _add(self, phase: str, peak: int, reserved: int | None, owners: dict[str, int]) -> None:
+        self.rows.append(
+            Memory(
+                rank=self.rank,
+                host=self.host,
+                phase=phase,
+                peak_allocated_bytes=peak,
+                peak_reserved_bytes=reserved,
+                rss_bytes=psutil.Process().memory_info().rss,
+                owners=owners,
+            )
+        )
+
+
+def _parameter_tensors(module: torch.nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers as they lie in memory: under ZeRO-3 the rank's shard, and what is gathered."""
+    for parameter in module.parameters():
+        yield parameter.data
+        if hasattr(parameter, "ds_tensor"):
+            yield parameter.ds_tensor
+    yield from module.buffers()
+
+
+def _optimizer_tensors(optimizer: Any) -> Iterator[Tensor]:
+    """The state of the optimizer, and the fp32 copies it steps on, behind whatever ZeRO put around it."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    for group in inner.param_groups:
+        yield from group["params"]
+    for state in inner.state.values():
+        yield from (value for value in state.values() if isinstance(value, Tensor))

@@ -1,0 +1,79 @@
+"""What a person sees while cells run: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from bench.launch import Event
+from bench.records import Record
+
+
+class Display:
+    """Watches a launch of `total` cells."""
+
+    def __init__(self, console: Console, total: int):
+        self.console, self.total, self.done = console, total, 0
+        self.started = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[running]}", table_column=None),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("cells", total=total, running="starting")
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        if event.record is not None:
+            self._finished(event.record)
+        elif event.kind == "progress":
+            steps = f" {event.step}/{event.steps}" if event.phase == "train" else ""
+            self.bar.update(self.task, running=f"{shortened(event.cell)} {event.phase}{steps}")
+
+    def _finished(self, record: Record) -> None:
+        self.done += 1
+        self.bar.update(self.task, completed=self.done)
+        self.bar.console.print(
+            f"[{self.done}/{self.total}] {shortened(record.name)}  {summary(record)}",
+            highlight=False,
+            markup=False,
+        )
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+def shortened(name: str) -> str:
+    """A cell's name without its hash."""
+    return name.rpartition("-")[0]
+
+
+def summary(record: Record) -> str:
+    if record.quality is None or record.cost is None:
+        why = record.failure.exception.splitlines()[0][:100] if record.failure else ""
+        return f"{record.status}: {why}"
+    speed = record.cost.tokens_per_second
+    shown = "" if speed is None else f", {speed:,.0f} tokens/s"
+    return f"test {100 * record.quality.test:.1f} %{shown}, {sum(record.cost.seconds.values()):.1f} s"

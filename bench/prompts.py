@@ -1,0 +1,109 @@
+"""Where prompts come from, and Insert, which puts one in front of everything at one depth.
+
+A source maps the Stream entering the insertion layer to a prompt [B, P, H]. Generators follow LPT's code
+(xyltt/LPT, encoder-only/models/modeling_roberta.py:64-123); adaptive pooling is vectorised instead of looped over
+the examples, and dropout is the backbone's hidden dropout, as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.stack import Stack, Stream
+
+
+class Free(nn.Module):
+    """The same P vectors for every example, initialised from N(0, scale^2)."""
+
+    def __init__(self, length: int, hidden: int, scale: float):
+        super().__init__()
+        self.prompt = nn.Parameter(torch.randn(length, hidden) * scale)
+
+    def forward(self, stream: Stream) -> Tensor:
+        return self.prompt.expand(len(stream.states), -1, -1)
+
+
+class Naive(nn.Module):
+    """NPG: `W2 relu(W1 h + b1) + b2` reshaped to [B, P, H]; h is the first token in encoders, the last in decoders."""
+
+    def __init__(self, length: int, hidden: int, bottleneck: int, dropout: float, causal: bool):
+        super().__init__()
+        self.length, self.causal = length, causal
+        self.down = nn.Linear(hidden, bottleneck)
+        self.up = nn.Linear(bottleneck, length * hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, stream: Stream) -> Tensor:
+        text = stream.text
+        last = stream.mask.sum(1) - stream.prompt_tokens - 1  # [B]; all prompt positions are in the mask
+        rows = torch.arange(len(text), device=text.device)
+        one = text[rows, last] if self.causal else text[:, 0]  # [B, H]
+        prompt = self.up(torch.relu(self.down(one)))
+        return self.dropout(prompt.view(len(text), self.length, -1))
+
+
+class Pooling(nn.Module):
+    """MPPG and APPG: `W2 relu(pool_P(W1 h_i + b1)) + b2`, pooled over the real tokens into P bins."""
+
+    def __init__(self, length: int, hidden: int, bottleneck: int, dropout: float, pool: Literal["max", "average"]):
+        super().__init__()
+        self.length, self.pool = length, pool
+        self.down = nn.Linear(hidden, bottleneck)
+        self.up = nn.Linear(bottleneck, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, stream: Stream) -> Tensor:
+        mask = stream.mask[:, stream.prompt_tokens :]
+        pooled = adaptive_pool(self.down(stream.text), mask, self.length, self.pool)
+        return self.dropout(self.up(torch.relu(pooled)))
+
+
+def adaptive_pool(states: Tensor, mask: Tensor, bins: int, pool: Literal["max", "average"]) -> Tensor:
+    """[B, T, H] over the real tokens of `mask` [B, T] -> [B, bins, H], as `nn.Adaptive*Pool1d` example by example.
+
+    Bin i of n real tokens is floor(i n / bins) .. ceil((i + 1) n / bins), which never is empty.
+    """
+    lengths = mask.sum(1)[:, None]  # [B, 1]
+    index = torch.arange(bins, device=states.device)[None]  # [1, bins]
+    start = (index * lengths) // bins  # [B, bins]
+    end = -((-(index + 1) * lengths) // bins)
+    position = torch.arange(states.shape[1], device=states.device)[None, None]
+    inside = (position >= start[..., None]) & (position < end[..., None])  # [B, bins, T]
+    if pool == "average":
+        weights = inside.to(states.dtype)
+        return (weights / weights.sum(-1, keepdim=True)) @ states
+    spread = states[:, None].masked_fill(~inside[..., None], float("-inf"))  # [B, bins, T, H]
+    return spread.amax(2)
+
+
+class Insert(nn.Module):
+    """An Edit: at `depth`, the source's prompt goes in front of the stream, before `<s>` or BOS.
+
+    As in LPT's code, the text keeps its positions and the prompt is visible to every token.
+    """
+
+    def __init__(self, source: nn.Module, depth: int):
+        super().__init__()
+        self.source, self.depth = source, depth
+
+    def forward(self, depth: int, stream: Stream) -> Stream:
+        if depth != self.depth:
+            return stream
+        prompt = self.source(stream).to(stream.states.dtype)
+        visible = stream.mask.new_ones(prompt.shape[:2])
+        return replace(
+            stream,
+            states=torch.cat([prompt, stream.states], 1),
+            mask=torch.cat([visible, stream.mask], 1),
+            prompt_tokens=stream.prompt_tokens + prompt.shape[1],
+        )
+
+
+def hidden_dropout(stack: Stack) -> float:
+    """The dropout of the backbone's hidden states, by whatever name its family has for it."""
+    names = ("hidden_dropout_prob", "embd_pdrop", "dropout")
+    return next((getattr(stack.config, name) for name in names if hasattr(stack.config, name)), 0.0)

@@ -1,0 +1,193 @@
+"""Records: what one cell gave, or how it failed. Written once, atomically, never edited; read without torch.
+
+A Record keeps its cell as plain data beside a few labels, so that boards need neither cells nor methods and
+old records stay readable when methods change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from bench import files
+from bench.settings import Settings
+
+SCHEMA = 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from schema n to n + 1
+
+Status = Literal[
+    "ok",
+    "out_of_memory",
+    "diverged",
+    "timeout",
+    "node_lost",
+    "unsupported",
+    "predicted_out_of_memory",
+    "failed",
+]
+
+
+class Labels(Settings):
+    """The readable side of a cell: what tables show."""
+
+    backbone: str
+    task: str
+    regime: str
+    method: str
+    recipe: str  # where the recipe departs from the method's own; "" where it does not
+    regularizer: str
+    head: str
+    zero: str
+
+
+class Failure(Settings):
+    phase: str  # load, setup, train, evaluate, or start when no phase was reached
+    rank: int | None
+    host: str | None
+    exception: str
+    step: int | None = None  # the training step it happened in
+    bytes_asked: int | None = None
+    bytes_free: int | None = None
+    log: tuple[str, ...] = ()  # the last lines of the log
+
+
+class Point(Settings):
+    """One evaluation on dev during training."""
+
+    step: int
+    train_loss: float | None  # mean over the steps since the last point
+    dev: float
+
+
+class Quality(Settings):
+    metric: str
+    dev: float  # at the selected step
+    test: float
+    selected_step: int
+    outcomes: str  # one character per test example in its order: 1 right, 0 wrong
+    curve: tuple[Point, ...]
+    examples: dict[str, int]  # how many in train, dev, test
+    sample: str  # hash of the ids of the train and dev examples
+    data: str  # hash of the content of what was read
+
+
+class Quantiles(Settings):
+    p50: float
+    p90: float
+    p99: float
+
+
+class Cost(Settings):
+    tokens_per_second: float | None  # real text tokens over all ranks in the measured window, no padding
+    samples_per_second: float | None
+    step_milliseconds: Quantiles | None  # of the slowest rank
+    measured_steps: int  # steps in the window, after warm-up
+    seconds: dict[str, float]  # by phase
+    trainable_parameters: int
+    total_parameters: int
+    checkpoint_bytes: int  # of the trainable tensors
+    flops: float | None = None
+    mfu: float | None = None
+
+
+class Memory(Settings):
+    """One rank in one phase, in bytes."""
+
+    rank: int
+    host: str
+    phase: str
+    peak_allocated_bytes: int | None  # allocator on a GPU; live tensors in an instrumented step on a CPU
+    peak_reserved_bytes: int | None  # None on a CPU
+    rss_bytes: int | None  # resident set of the process at the end of the phase
+    owners: dict[str, int]  # parameters, gradients, optimizer state, activations and other at the peak
+
+
+class Environment(Settings):
+    commit: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    hosts: tuple[str, ...]
+    accelerator: str
+    threads: int  # of torch, per rank
+    launcher: str
+
+
+class Record(Settings):
+    schema_version: int = SCHEMA
+    name: str
+    cell: dict[str, Any]
+    labels: Labels
+    status: Status
+    failure: Failure | None = None
+    quality: Quality | None = None
+    cost: Cost | None = None
+    memory: tuple[Memory, ...] = ()
+    predicted: dict[str, Any] | None = None
+    environment: Environment | None = None
+    started: str  # ISO 8601, UTC
+    finished: str
+
+
+@dataclass
+class Reading:
+    """All records of a folder, by name, and a line for each file that is no record."""
+
+    records: list[Record] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def folder(results: Path) -> Path:
+    return results / "records"
+
+
+def path(results: Path, name: str) -> Path:
+    return folder(results) / f"{name}.json"
+
+
+def write(results: Path, record: Record) -> bool:
+    """Write `record` unless its cell has one already; whether it was written."""
+    content = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    return files.write_once(path(results, record.name), content + "\n")
+
+
+def parse(content: str | bytes) -> Record:
+    """A Record of any schema this version knows. ValueError says what is wrong."""
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error})") from error
+    if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
+        raise ValueError("no record: schema_version is missing")
+    while data["schema_version"] in MIGRATIONS:
+        data = MIGRATIONS[data["schema_version"]](data)
+    if data["schema_version"] != SCHEMA:
+        raise ValueError(f"schema_version is {data['schema_version']}, this version reads 1..{SCHEMA}")
+    try:
+        return Record.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def read_all(results: Path) -> Reading:
+    """Every record below `results`, sorted by name. What is no record is named, and the rest goes on."""
+    reading = Reading()
+    for file in sorted(folder(results).glob("*.json")):
+        try:
+            record = parse(file.read_bytes())
+            if record.name != file.stem:
+                raise ValueError(f"its name is {record.name}")
+            reading.records.append(record)
+        except (ValueError, OSError) as error:
+            reading.unreadable.append(f"{file}: {error}")
+    return reading
+
+
+def recorded(results: Path) -> set[str]:
+    """The names of the cells that have a record; no file is opened."""
+    return {file.stem for file in folder(results).glob("*.json")}

@@ -1,0 +1,130 @@
+"""`bench run`: expand, leave out what has a record, make ready, launch, and end in the boards."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import Progress
+
+from bench import board, data, files, launch, matrix, records, toy
+from bench.cells import Cell
+from bench.launch import Launch, LaunchError
+from bench.progress import Display
+from bench.settings import InputError, Problem
+
+
+@dataclass
+class Session:
+    console: Console
+    results: Path
+    hostfile: Path | None = None
+    arguments: list[str] = field(default_factory=list)
+
+    def run(self, name: str, retry: list[str], limit: int | None, dry: bool) -> int:
+        """The exit status: 0 all done, 1 some cells failed or could not start."""
+        cells = matrix.load(name).expand()
+        if not dry:
+            self._forget(cells, retry)
+        left = launch.pending(cells, self.results)[:limit]
+        where = Launch(self.results, self.hostfile, self.arguments)
+        self.say(f"{len(cells)} cells, {len(left)} to run, results in {self.results}")
+        if dry:
+            for group in launch.groups(left):
+                self.say(f"{len(group)} cells: {shlex.join(launch.command(group[0].ranks, Path('QUEUE'), where))}")
+            return 0
+        started = True
+        if left:
+            check_data(left)
+            started = self._launch(left, where)
+        return self._finish(cells) if started else 1
+
+    def _launch(self, cells: list[Cell], where: Launch) -> bool:
+        try:
+            prepare_backbones(cells, self.console)
+            with Display(self.console, len(cells)) as display:
+                launch.run(cells, where, display)
+        except LaunchError as error:
+            self.say(f"the processes could not be started: {error}")
+            return False
+        self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
+        return True
+
+    def _forget(self, cells: list[Cell], retry: list[str]) -> None:
+        """Takes away the records whose status is to be tried again."""
+        known = records.Record.model_fields["status"].annotation.__args__  # pyright: ignore
+        for status in retry:
+            if status not in known:
+                raise InputError("command line", [Problem("--retry", f"found {status}, expected one of {known}")])
+        names = {cell.name for cell in cells}
+        for record in records.read_all(self.results).records if retry else []:
+            if record.name in names and record.status in retry:
+                records.path(self.results, record.name).unlink()
+
+    def _finish(self, cells: list[Cell]) -> int:
+        reading = records.read_all(self.results)
+        for line in reading.unreadable:
+            self.say(f"left out: {line}")
+        written = board.write(reading.records, self.results)
+        names = {cell.name for cell in cells}
+        mine = [record for record in reading.records if record.name in names]
+        self.console.print(Markdown(board.markdown(mine)), soft_wrap=False)
+        counts = Counter(record.status for record in mine)
+        self.say(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+        self.say(" ".join(map(str, written)))
+        return 0 if set(counts) <= {"ok"} else 1
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False)
+
+
+def check_data(cells: list[Cell]) -> None:
+    """Reads what every cell would read, before anything starts. InputError names the first fault."""
+    seen: set[tuple[str, str, int]] = set()
+    for cell in cells:
+        key = (cell.task.name, cell.regime.label, cell.seed)
+        if key not in seen:
+            seen.add(key)
+            data.split(cell.task, cell.regime, cell.seed)
+
+
+def prepare_backbones(cells: list[Cell], console: Console) -> None:
+    """Trains the built-in backbones that are not in the cache yet, side by side."""
+    names = sorted({cell.backbone.name for cell in cells if cell.backbone.source == "built-in"})
+    missing = [name for name in names if not toy.folder(name).is_dir()]
+    if not missing:
+        return
+    console.print(f"training {' and '.join(missing)}, once; kept in {files.cache()}", highlight=False)
+    threads = str(max(1, len(os.sched_getaffinity(0)) // len(missing)))
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", "bench.toy", name],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in missing
+    }
+    with Progress(console=console, disable=not console.is_terminal) as bar, ThreadPoolExecutor() as pool:
+        list(pool.map(lambda item: _follow(bar, *item), processes.items()))
+
+
+def _follow(bar: Progress, name: str, process: subprocess.Popen[str]) -> None:
+    """Shows the steps a training process prints, until it ends. LaunchError has what it said when it failed."""
+    task = bar.add_task(name, total=None)
+    assert process.stdout is not None
+    for line in process.stdout:
+        done, _, total = line.partition("/")
+        bar.update(task, completed=int(done), total=int(total))
+    _, said = process.communicate()
+    if process.returncode != 0:
+        raise LaunchError(f"training {name} failed:\n{said[-2000:]}")

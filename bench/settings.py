@@ -1,0 +1,123 @@
+"""What is read from files: frozen settings, and errors that name the place, what was found and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Settings(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a file: where, what was found, what was expected."""
+
+    path: str  # the place inside the file: axes.method[2].depth
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class InputError(ValueError):
+    """What a user wrote cannot be used. `str` is one or more lines for the person who can fix it."""
+
+    def __init__(self, file: str, problems: Iterable[Problem]):
+        self.file = file
+        self.problems = list(problems)
+        super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
+
+
+def nearest(found: object, names: Iterable[str]) -> str:
+    """` (did you mean x?)` when a valid name is close to `found`, else the empty string."""
+    close = difflib.get_close_matches(str(found), list(names), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` as it goes into a message: its repr, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def unknown(found: object, names: Iterable[str]) -> str:
+    """The message for a name that is none of `names`."""
+    names = sorted(names)
+    return f"found {shown(found)}, expected one of {', '.join(names)}{nearest(found, names)}"
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse(kind: type[S], value: object, path: str, problems: list[Problem]) -> S | None:
+    """`value` as a `kind`; what is wrong with it is added to `problems` and gives None."""
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        fields = ", ".join(kind.model_fields)
+        problems.append(Problem(path, f"found {shown(value)}, expected a mapping with {fields}"))
+        return None
+    try:
+        return kind.model_validate(dict(value))
+    except ValidationError as error:
+        problems.extend(_explain(kind, path, detail) for detail in error.errors())
+        return None
+
+
+def parse_kind(kinds: Mapping[str, type[S]], value: object, path: str, problems: list[Problem]) -> S | None:
+    """`value` as the member of `kinds` it names: `full`, or `{kind: late_prompt, depth: 12}`."""
+    fields: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"kind": value}
+    name = fields.get("kind")
+    if not isinstance(name, str) or name not in kinds:
+        found = name if "kind" in fields else value
+        problems.append(Problem(path, unknown(found, kinds)))
+        return None
+    return parse(kinds[name], fields, path, problems)
+
+
+def _explain(kind: type[BaseModel], path: str, detail: Any) -> Problem:
+    """One pydantic error as a Problem."""
+    place = path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        key = detail["loc"][-1]
+        owner = _owner(kind, detail["loc"][:-1])
+        return Problem(place, "unknown key: " + unknown(key, owner.model_fields))
+    if detail["type"] == "missing":
+        return Problem(place, "missing, expected a value")
+    message = detail["msg"].removeprefix("Value error, ")
+    return Problem(place, f"found {shown(detail['input'])}, expected: {message[0].lower()}{message[1:]}")
+
+
+def _owner(kind: type[BaseModel], location: tuple[object, ...]) -> type[BaseModel]:
+    """The settings class at `location` inside `kind`, as far as the fields tell."""
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            return kind
+        if issubclass(field.annotation, BaseModel):
+            kind = field.annotation
+    return kind
+
+
+def departures(settings: Settings, hidden: set[str]) -> list[str]:
+    """`name=value` of every field that has no default or another value; for labels."""
+    fields = {name: info for name, info in type(settings).model_fields.items() if name not in hidden}
+    return [
+        f"{name}={short(getattr(settings, name))}"
+        for name, info in fields.items()
+        if info.is_required() or getattr(settings, name) != info.get_default()
+    ]
+
+
+def short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{k}={short(v)}" for k, v in sorted(value.items()))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,168 @@
+"""The one mechanism: a backbone is a Stack, what flows up it is a Stream, a method edits the Stream.
+
+    words -> place (positions, norm) -> layers 0..L-1 -> finish -> head
+
+Shapes: B batch, T text tokens, P prompt tokens, S = P + T, H hidden, V vocabulary, L layers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+WORDS = -1  # the depth before place: the word embeddings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded on the right, for encoders and decoders alike."""
+
+    ids: Tensor  # [B, T] int64
+    text_mask: Tensor  # [B, T] bool: real tokens, no padding
+    eligible: Tensor  # [B, T] bool: words of the user's text, which a perturbation may touch
+    segments: Tensor  # [B, T] int64: 0, or 1 in the second text of a pair
+    answer: Tensor  # [B] int64: the position that answers (the mask, or the last token of a decoder's text)
+    labels: Tensor  # [B] int64: class indices
+    keys: Tensor  # [B] int64: one number per example and step, the seed of its noise
+    shift: Tensor | None = None  # [B, T, H]: added to the word embeddings
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What enters a layer."""
+
+    states: Tensor  # [B, S, H]
+    mask: Tensor  # [B, S] bool
+    prompt_tokens: int = 0  # P: how many leading positions are prompt
+
+    @property
+    def text(self) -> Tensor:
+        """[B, T, H]: the states of the text, without the prompt."""
+        return self.states[:, self.prompt_tokens :]
+
+
+Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream
+
+
+class Stack(nn.Module, ABC):
+    """The walk through a Hugging Face backbone, layer by layer. One subclass per family of architectures.
+
+    The walk equals the backbone's own forward exactly (difference 0.0 in fp32) on the same mask and positions.
+    Prompts go in front of everything and get no learned position; where positions are rotary they get
+    -P..-1, so that the text keeps its own.
+    """
+
+    has_lm_head: bool
+    causal: bool
+
+    def __init__(self, backbone: PreTrainedModel):
+        super().__init__()
+        self.backbone = backbone
+        self.requires_grad_(False)
+
+    @property
+    def config(self) -> Any:
+        return self.backbone.config
+
+    @property
+    def hidden(self) -> int:
+        return self.config.hidden_size
+
+    @property
+    def max_text(self) -> int:
+        """The longest text, in tokens, that the backbone has positions for. Prompts take none."""
+        return self.config.max_position_embeddings
+
+    # what a family tells
+
+    @property
+    @abstractmethod
+    def word_embeddings(self) -> nn.Embedding: ...
+
+    @property
+    @abstractmethod
+    def layers(self) -> nn.ModuleList: ...
+
+    @property
+    @abstractmethod
+    def placement(self) -> Iterable[nn.Module]:
+        """The modules between the word embeddings and layer 0."""
+
+    @abstractmethod
+    def place(self, words: Tensor, batch: Batch) -> Tensor:
+        """[B, T, H] word embeddings -> [B, T, H] input of layer 0: positions, and norm and dropout if any."""
+
+    @abstractmethod
+    def context(self, stream: Stream) -> Any:
+        """What every layer needs besides the states: the attention mask in the backend's form, rotations."""
+
+    @abstractmethod
+    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
+        """[B, S, H] -> [B, S, H]."""
+
+    @abstractmethod
+    def finish(self, states: Tensor) -> Tensor:
+        """[..., H] -> [..., H]: the norm after the last layer, where there is one."""
+
+    @abstractmethod
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        """[..., H] finished states -> [..., V] by the backbone's LM head."""
+
+    # the walk
+
+    def enter(self, batch: Batch) -> Stream:
+        """The stream entering layer 0."""
+        words = self.word_embeddings(batch.ids)
+        if batch.shift is not None:
+            words = words + batch.shift
+        return Stream(self.place(words, batch), batch.text_mask)
+
+    def walk(self, stream: Stream, edits: Iterable[Edit], start: int = 0, stop: int | None = None) -> Stream:
+        """`stream` entering layer `start` -> the stream entering layer `stop` (None: leaving the last layer).
+
+        The edits act at every depth from `start` to `stop` - 1, in their order.
+        """
+        edits = tuple(edits)
+        mask, context = None, None
+        for depth in range(start, len(self.layers) if stop is None else stop):
+            for edit in edits:
+                stream = edit(depth, stream)
+            if stream.mask is not mask:  # rebuilt when a prompt came in, not per layer
+                mask, context = stream.mask, self.context(stream)
+            stream = replace(stream, states=self.layer(depth, stream.states, context))
+        return stream
+
+    def run(self, batch: Batch, edits: Iterable[Edit] = (), gradient_from: int = WORDS) -> Stream:
+        """The whole walk; nothing below depth `gradient_from` records a backward."""
+        edits = tuple(edits)
+        with no_grad_if(gradient_from > WORDS):
+            stream = self.enter(batch)
+        if gradient_from > 0:
+            with torch.no_grad():
+                stream = self.walk(stream, edits, stop=gradient_from)
+        return self.walk(stream, edits, start=max(gradient_from, 0))
+
+    # what methods ask
+
+    def first_trainable_depth(self) -> int:
+        """WORDS if anything before layer 0 trains, else the lowest layer with a trainable, else L."""
+        before = [self.word_embeddings, *self.placement]
+        if any(p.requires_grad for module in before for p in module.parameters()):
+            return WORDS
+        trains = (i for i, layer in enumerate(self.layers) if any(p.requires_grad for p in layer.parameters()))
+        return next(trains, len(self.layers))
+
+
+def no_grad_if(condition: bool) -> contextlib.AbstractContextManager[Any]:
+    return torch.no_grad() if condition else contextlib.nullcontext()

@@ -1,0 +1,115 @@
+"""GPT-2 (learned positions) and the Llama-like: Llama, Mistral, Qwen2, Qwen3 (rotary positions)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+from bench.stack.core import Batch, Stack, Stream
+
+
+class Gpt2(Stack):
+    causal = True
+    has_lm_head = True
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        return self.backbone.transformer.wte
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.backbone.transformer.h
+
+    @property
+    def placement(self) -> Iterable[nn.Module]:
+        return [self.backbone.transformer.wpe]
+
+    def place(self, words: Tensor, batch: Batch) -> Tensor:
+        positions = torch.arange(words.shape[1], device=words.device)[None]
+        return self.backbone.transformer.drop(words + self.backbone.transformer.wpe(positions))
+
+    def context(self, stream: Stream) -> Any:
+        return create_causal_mask(
+            config=self.config,
+            inputs_embeds=stream.states,
+            attention_mask=stream.mask,
+            past_key_values=None,
+        )
+
+    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
+        return self.layers[depth](states, None, context, use_cache=False)
+
+    def finish(self, states: Tensor) -> Tensor:
+        return self.backbone.transformer.ln_f(states)
+
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        return self.backbone.lm_head(states)
+
+
+class Llama(Stack):
+    causal = True
+    has_lm_head = True
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        return self.backbone.model.embed_tokens
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.backbone.model.layers
+
+    @property
+    def placement(self) -> Iterable[nn.Module]:
+        return []
+
+    def place(self, words: Tensor, batch: Batch) -> Tensor:
+        return words
+
+    def context(self, stream: Stream) -> Any:
+        """Per kind of attention its mask; and the rotations, of which the prompt has -P..-1."""
+        length = stream.states.shape[1]
+        positions = torch.arange(length, device=stream.states.device)[None] - stream.prompt_tokens
+        masks = {
+            kind: make(
+                config=self.config,
+                inputs_embeds=stream.states,
+                attention_mask=stream.mask,
+                past_key_values=None,
+                position_ids=positions,
+            )
+            for kind, make in MASKS.items()
+            if kind in self.kinds
+        }
+        rotations = self.backbone.model.rotary_emb(stream.states, position_ids=positions)
+        return masks, rotations, positions
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of attention of each layer."""
+        named = getattr(self.config, "layer_types", None)
+        if named is not None:
+            return named
+        sliding = getattr(self.config, "sliding_window", None) is not None
+        return ["sliding_attention" if sliding else "full_attention"] * len(self.layers)
+
+    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
+        masks, rotations, positions = context
+        return self.layers[depth](
+            states,
+            attention_mask=masks[self.kinds[depth]],
+            position_embeddings=rotations,
+            position_ids=positions,
+        )
+
+    def finish(self, states: Tensor) -> Tensor:
+        return self.backbone.model.norm(states)
+
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        return self.backbone.lm_head(states)
+
+
+MASKS = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}

@@ -1,0 +1,129 @@
+"""A process group that serves many cells: `deepspeed --module bench.worker FOLDER`.
+
+FOLDER holds queue.json, the cells to run in their order; rank 0 tells how far it is in events.jsonl there. A record
+is written before anything is torn down. After a failure, or when memory does not come back, the group ends and the
+launcher starts another one for what is left.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import torch
+
+from bench import records
+from bench.cells import Cell, rebuild
+from bench.engine import World
+from bench.profiler import PhaseClock
+from bench.records import Failure, Record, Status
+from bench.train import Diverged, Progress, now, run_cell
+
+MAX_CELLS = 200  # of one group: every engine leaves a little behind
+MAX_LEAK_BYTES = 2 * 2**30  # growth of a rank's resident memory since its first cell
+FAILED = 3  # exit status after a failure that has its record
+
+
+def main() -> None:
+    folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
+    queue = json.loads((folder / "queue.json").read_text("utf-8"))
+    results = Path(queue["results"])
+    world = World.join()
+    base: int | None = None
+    for number, content in enumerate(queue["cells"], 1):
+        serve(rebuild(content), world, results, folder)
+        gc.collect()
+        resident = psutil.Process().memory_info().rss
+        base = base or resident
+        if world.any(number >= MAX_CELLS or resident - base > MAX_LEAK_BYTES):
+            break
+    world.leave()
+
+
+def serve(cell: Cell, world: World, results: Path, folder: Path) -> None:
+    """Runs one cell and writes its record. A failure ends the process, after its record is written."""
+    events = Events(folder / "events.jsonl" if world.rank == 0 else None, cell.name)
+    clock, started = PhaseClock(), now()
+    try:
+        record = run_cell(cell, world, clock, events.progress)
+    except Exception as error:  # whatever it was, it is this cell's result
+        traceback.print_exc()
+        failure = describe(error, clock.current, world)
+        end(
+            results,
+            Record(
+                name=cell.name,
+                cell=cell.content(),
+                labels=cell.labels(),
+                status=status_of(error),
+                failure=failure,
+                started=started,
+                finished=now(),
+            ),
+        )
+    if record is not None:
+        records.write(results, record)
+
+
+def end(results: Path, record: Record) -> NoReturn:
+    """The first rank to fail writes the record; the others hang in a collective and are ended by the launcher."""
+    records.write(results, record)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(FAILED)  # teardown would wait for ranks that are stuck
+
+
+def status_of(error: Exception) -> Status:
+    if isinstance(error, Diverged):
+        return "diverged"
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return "out_of_memory"
+    return "failed"
+
+
+def describe(error: Exception, phase: str, world: World) -> Failure:
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+) ([KMG]i?B|bytes)", str(error))
+    free = (
+        torch.cuda.mem_get_info(world.device)[0] if world.device.type == "cuda" else psutil.virtual_memory().available
+    )
+    return Failure(
+        phase=phase,
+        rank=world.rank,
+        host=world.host,
+        exception=f"{type(error).__name__}: {error}"[:2000],
+        step=error.step if isinstance(error, Diverged) else None,
+        bytes_asked=_bytes(*asked.groups()) if asked else None,
+        bytes_free=free,
+        log=tuple(traceback.format_exc().splitlines()[-20:]),
+    )
+
+
+def _bytes(number: str, unit: str) -> int:
+    return int(float(number) * 1024 ** "BKMG".index(unit[0].upper()))
+
+
+class Events:
+    """Lines for the launcher: which cell runs, in which phase, at which step."""
+
+    def __init__(self, file: Path | None, cell: str):
+        self.file, self.cell = file, cell
+
+    def progress(self, progress: Progress) -> None:
+        self._write({"phase": progress.phase, "step": progress.step, "steps": progress.steps})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        if self.file is not None:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"cell": self.cell, **event}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
