@@ -57,9 +57,6 @@ class Head(nn.Module):
     def scores(self, logits: Tensor) -> Tensor:
         return logits
 
-    def forward(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
-        return self.logits(stack, stream, batch)
-
 
 class AnswerWordsHead(Head):
     def __init__(self, answer_ids: list[int], restricted: bool):

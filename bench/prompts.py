@@ -7,7 +7,6 @@ the examples, and dropout is the backbone's hidden dropout, as there.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -95,8 +94,7 @@ class Insert(nn.Module):
             return stream
         prompt = self.source(stream).to(stream.states.dtype)
         visible = stream.mask.new_ones(prompt.shape[:2])
-        return replace(
-            stream,
+        return stream._replace(
             states=torch.cat([prompt, stream.states], 1),
             mask=torch.cat([visible, stream.mask], 1),
             prompt_tokens=stream.prompt_tokens + prompt.shape[1],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.progress import Progress
 
 from bench import board, data, files, launch, matrix, records, toy
@@ -76,7 +76,7 @@ class Session:
         written = board.write(reading.records, self.results)
         names = {cell.name for cell in cells}
         mine = [record for record in reading.records if record.name in names]
-        self.console.print(Markdown(board.markdown(mine)), soft_wrap=False)
+        self.say(board.markdown(mine))
         counts = Counter(record.status for record in mine)
         self.say(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
         self.say(" ".join(map(str, written)))
@@ -122,9 +122,12 @@ def _follow(bar: Progress, name: str, process: subprocess.Popen[str]) -> None:
     """Shows the steps a training process prints, until it ends. LaunchError has what it said when it failed."""
     task = bar.add_task(name, total=None)
     assert process.stdout is not None
-    for line in process.stdout:
-        done, _, total = line.partition("/")
-        bar.update(task, completed=int(done), total=int(total))
-    _, said = process.communicate()
+    try:
+        for line in process.stdout:
+            if step := re.fullmatch(r"(\d+)/(\d+)\n", line):  # libraries print too
+                bar.update(task, completed=int(step[1]), total=int(step[2]))
+        _, said = process.communicate()
+    finally:
+        process.kill()
     if process.returncode != 0:
         raise LaunchError(f"training {name} failed:\n{said[-2000:]}")

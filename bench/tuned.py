@@ -63,7 +63,7 @@ class Tuned(nn.Module):
         """
         lowest = self.first_trainable_depth if gradient_from is None else gradient_from
         stream = self.stack.run(batch, [*before, *self.edits], lowest)
-        return self.head(self.stack, stream, batch)
+        return self.head.logits(self.stack, stream, batch)
 
     def below(self, batch: Batch, depth: int) -> Stream:
         """The stream entering layer `depth`, without a backward and before that layer's edits."""
@@ -73,7 +73,7 @@ class Tuned(nn.Module):
     def logits_above(self, batch: Batch, stream: Stream, depth: int, before: Iterable[Edit] = ()) -> Tensor:
         """From the stream `below` gave."""
         stream = self.stack.walk(stream, [*before, *self.edits], start=depth)
-        return self.head(self.stack, stream, batch)
+        return self.head.logits(self.stack, stream, batch)
 
     def loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
         return nn.functional.cross_entropy(logits.float(), self.head.targets(batch), reduction=reduction)

@@ -53,9 +53,15 @@ def failures(records: Sequence[Record]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """GitHub's form; the first `left` columns are set left, the rest right."""
-    rule = [":--" if i < left else "--:" for i in range(len(head))]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+    """GitHub's form, aligned also as plain text; the first `left` columns are set left, the rest right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        set_ = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+        return f"| {' | '.join(set_)} |\n"
+
+    rule = [f":{'-' * (w - 1)}" if i < left else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
+    return "".join(line(cells) for cells in (head, rule, *rows))
 
 
 def text(value: str) -> str:

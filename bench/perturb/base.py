@@ -90,7 +90,7 @@ class Shift:
         if depth != self.depth:
             return stream
         prompt = stream.states[:, : stream.prompt_tokens]
-        return replace(stream, states=torch.cat([prompt, stream.text + self.delta], 1))
+        return stream._replace(states=torch.cat([prompt, stream.text + self.delta], 1))
 
 
 def per_example(batch: Batch, hidden: int, draw: Callable[[torch.Generator, tuple[int, int]], Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+from transformers.utils import logging
 
 from bench.backbones import FAMILIES, Backbone
 from bench.stack.core import WORDS, Batch, Edit, Stack, Stream, no_grad_if
@@ -27,6 +28,7 @@ def build(model: PreTrainedModel) -> Stack:
 
 def load(backbone: Backbone, location: str) -> Stack:
     """The Stack of `backbone` from `location` (a folder, or a name on the hub), in fp32, frozen, in eval mode."""
+    logging.disable_progress_bar()
     options: dict[str, Any] = {"dtype": torch.float32}
     if backbone.revision is not None:
         options["revision"] = backbone.revision

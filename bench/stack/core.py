@@ -11,7 +11,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,8 @@ class Batch:
         return replace(self, **moved)
 
 
-@dataclass(frozen=True)
-class Stream:
-    """What enters a layer."""
+class Stream(NamedTuple):
+    """What enters a layer. A tuple, because ZeRO-3 finds the tensors in those and in nothing of our own."""
 
     states: Tensor  # [B, S, H]
     mask: Tensor  # [B, S] bool
@@ -140,7 +139,7 @@ class Stack(nn.Module, ABC):
                 stream = edit(depth, stream)
             if stream.mask is not mask:  # rebuilt when a prompt came in, not per layer
                 mask, context = stream.mask, self.context(stream)
-            stream = replace(stream, states=self.layer(depth, stream.states, context))
+            stream = stream._replace(states=self.layer(depth, stream.states, context))
         return stream
 
     def run(self, batch: Batch, edits: Iterable[Edit] = (), gradient_from: int = WORDS) -> Stream:

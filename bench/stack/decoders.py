@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -70,7 +70,10 @@ class Llama(Stack):
         return words
 
     def context(self, stream: Stream) -> Any:
-        """Per kind of attention its mask; and the rotations, of which the prompt has -P..-1."""
+        """Per kind of attention its mask; and the rotations, of which the prompt has -P..-1.
+
+        A sliding window does not hide the prompt: a late prompt that the answer cannot see would do nothing.
+        """
         length = stream.states.shape[1]
         positions = torch.arange(length, device=stream.states.device)[None] - stream.prompt_tokens
         masks = {
@@ -80,6 +83,7 @@ class Llama(Stack):
                 attention_mask=stream.mask,
                 past_key_values=None,
                 position_ids=positions,
+                or_mask_function=_sees_prompt(stream.prompt_tokens) if kind == "sliding_attention" else None,
             )
             for kind, make in MASKS.items()
             if kind in self.kinds
@@ -110,6 +114,13 @@ class Llama(Stack):
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.lm_head(states)
+
+
+def _sees_prompt(prompt_tokens: int) -> Callable[..., Any] | None:
+    """For a mask: every position sees the prompt tokens before it."""
+    if prompt_tokens == 0:
+        return None
+    return lambda batch, head, query, key: (key < prompt_tokens) & (key <= query)
 
 
 MASKS = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}

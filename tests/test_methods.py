@@ -1,0 +1,163 @@
+"""The contract of methods and regularizers, as one table: every method x every regularizer x every family."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import LAYERS, MODELS, batch_for, tiny
+from torch import nn
+
+from bench.heads import AnswerWords, Linear
+from bench.methods import METHODS
+from bench.perturb import REGULARIZERS, View
+from bench.settings import parse_kind
+from bench.stack import build
+from bench.tuned import Tuned
+
+METHOD_TABLE = [
+    {"kind": "full"},
+    {"kind": "prompt_tuning", "length": 3},
+    {"kind": "late_prompt", "depth": 0, "generator": "naive"},
+    {"kind": "late_prompt", "depth": 2, "generator": "none"},
+    {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
+    {"kind": "late_prompt", "depth": 2, "generator": "max_pooling", "bottleneck": 4},
+    {"kind": "late_prompt", "depth": 2, "generator": "average_pooling", "bottleneck": 4},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2, "layers_to_transform": [2]}},
+]
+REGULARIZER_TABLE = [
+    {"kind": "none"},
+    {"kind": "noise", "sigma": 0.1},
+    {"kind": "noise", "sigma": 0.1, "depth": 1},
+    {"kind": "attack"},
+    {"kind": "attack", "norm": "linf", "depth": 2, "steps": 1},
+]
+
+
+def name(settings: dict) -> str:
+    return "-".join(str(value) for value in settings.values())
+
+
+def tuned(family: str, method: dict, head: AnswerWords | Linear | None = None) -> Tuned:
+    problems: list = []
+    made = parse_kind(METHODS, method, "method", problems)
+    assert made is not None, problems
+    stack = build(tiny(family))
+    torch.manual_seed(4)
+    return Tuned(stack, made.attach(stack), (head or AnswerWords()).build(stack, [7, 8]))
+
+
+def views(model: Tuned, batch, regularizer: dict) -> list[View]:
+    made = parse_kind(REGULARIZERS, regularizer, "regularizer", [])
+    assert made is not None
+    view = made.view(model, batch)
+    return [View(batch)] + ([view] if view is not None else [])
+
+
+def test_tables_hold_every_kind() -> None:
+    assert {method["kind"] for method in METHOD_TABLE} == set(METHODS)
+    assert {regularizer["kind"] for regularizer in REGULARIZER_TABLE} == set(REGULARIZERS)
+
+
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("regularizer", REGULARIZER_TABLE, ids=name)
+@pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
+def test_contract(method: dict, regularizer: dict, family: str) -> None:
+    model = tuned(family, method).train()
+    batch = batch_for(model.stack.backbone)
+    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    trainable = model.trainable()
+    assert trainable
+    optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2)
+    losses = []
+    for _ in range(4):
+        shown = views(model, batch, regularizer)
+        assert all(p.grad is None for p in model.parameters()), "a regularizer left a gradient on a parameter"
+        total, clean = model(shown)
+        total.backward()
+        for key, parameter in model.named_parameters():
+            if key in trainable:
+                assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+            else:
+                assert parameter.grad is None, f"{key} is frozen and has a gradient"
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(clean.item())
+    assert losses[-1] < losses[0], losses
+    for key, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[key]) == (key not in trainable), key
+
+
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
+def test_nothing_below_the_first_trainable_depth_has_a_backward_or_dropout(method: dict, family: str) -> None:
+    model = tuned(family, method).train()
+    lowest = model.first_trainable_depth
+    reached: dict[int, bool] = {}
+
+    def remember(depth: int):
+        return lambda module, inputs, output: reached.__setitem__(depth, output.requires_grad)
+
+    for depth, layer in enumerate(model.stack.layers):
+        layer.register_forward_hook(remember(depth))
+    model.logits(batch_for(model.stack.backbone))
+    assert reached == {depth: depth >= lowest for depth in range(LAYERS)}
+    assert [layer.training for layer in model.stack.layers] == [depth >= lowest for depth in range(LAYERS)]
+
+
+@pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
+def test_first_trainable_depth_is_the_lowest_that_gives_the_exact_gradients(method: dict) -> None:
+    """The same gradients with a backward through everything."""
+    model, gradients = tuned("roberta", method), []
+    batch = batch_for(model.stack.backbone)
+    for gradient_from in (None, -1):
+        logits = model.logits(batch, gradient_from=gradient_from)
+        gradients.append(torch.autograd.grad(model.loss(logits, batch), list(model.trainable().values())))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
+def test_settings_survive_json(method: dict) -> None:
+    made = parse_kind(METHODS, method, "method", [])
+    assert made is not None
+    assert type(made).model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_lora_starts_as_the_backbone(family: str) -> None:
+    with_lora = tuned(family, {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}}).eval()
+    plain = tuned(family, {"kind": "full"}).eval()
+    batch = batch_for(plain.stack.backbone)
+    assert torch.equal(with_lora.logits(batch), plain.logits(batch))
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_answer_head_equals_the_backbones_logits_at_the_answer(family: str) -> None:
+    model = tiny(family)
+    batch = batch_for(model)
+    rows = torch.arange(len(batch.ids))
+    theirs = model(input_ids=batch.ids, attention_mask=batch.text_mask.long()).logits[rows, batch.answer]
+    for loss, columns in (("vocabulary", slice(None)), ("answer_words", [7, 8])):
+        ours = tuned(family, {"kind": "full"}, AnswerWords(loss=loss)).eval()  # type: ignore[arg-type]
+        logits = ours.logits(batch)
+        assert torch.allclose(logits, theirs[:, columns], atol=1e-5)
+        assert torch.allclose(ours.head.scores(logits), theirs[:, [7, 8]], atol=1e-5)
+        expected = nn.functional.cross_entropy(theirs[:, columns], ours.head.targets(batch))
+        assert torch.allclose(ours.loss(logits, batch), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2"])
+@pytest.mark.parametrize("pooling", ["first", "last", "mean", None])
+def test_linear_head_pools_the_text_only(family: str, pooling) -> None:
+    model = tuned(family, {"kind": "prompt_tuning", "length": 3}, Linear(pooling=pooling)).eval()
+    batch = batch_for(model.stack.backbone)
+    states = model.stack.finish(model.stack.run(batch, model.edits).text)
+    last = batch.text_mask.sum(1) - 1
+    pooled = {
+        "first": states[:, 0],
+        "last": states[torch.arange(3), last],
+        "mean": torch.stack([row[: n + 1].mean(0) for row, n in zip(states, last, strict=True)]),
+    }[pooling or ("last" if family == "gpt2" else "first")]
+    assert torch.allclose(model.logits(batch), model.head.linear(pooled), atol=1e-5)  # type: ignore[operator]
