@@ -18,6 +18,7 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
+from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -87,8 +88,7 @@ class Engine:
         self.trainable = tuned.trainable()
         tuned.to(world.device)
         if cell.zero.stage == 3:
-            # a layer is gathered as a whole, in one collective; seen here: steps of a small model in half the time
-            deepspeed.utils.set_z3_leaf_modules(tuned, list({type(layer) for layer in tuned.stack.layers}))
+            gather_frozen_layers_whole(tuned)
         recipe = cell.method.recipe
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=tuned,
@@ -145,6 +145,18 @@ class Engine:
         del self._engine, self.optimizer, self.trainable
         # ZeRO-3 replaces this for the whole process, and the cells after it would be slower for it
         torch.nn.functional.linear = LINEAR
+
+
+def gather_frozen_layers_whole(tuned: Tuned) -> None:
+    """Under ZeRO-3 a frozen layer is one collective instead of one for each of its parameters.
+
+    Steps of a small model took half the time. Layers with trainables stay as they are: DeepSpeed 0.19.8 releases
+    their parameters before the gradients are reduced ("Cannot reduce scatter gradients ...") when a layer's input
+    needs no gradient, as under LoRA, or a layer is passed twice, as under an attack.
+    """
+    for layer in tuned.stack.layers:
+        if not any(parameter.requires_grad for parameter in layer.parameters()):
+            set_z3_leaf_module(layer, True)
 
 
 @contextlib.contextmanager

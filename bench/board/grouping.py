@@ -82,7 +82,7 @@ class Setting:
 def settings(records: Iterable[Record]) -> list[Setting]:
     """Every setting in the records, by title."""
     found: dict[str, list[Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: record.name):
         shared = {key: value for key, value in record.cell.items() if key not in COMPARED}
         found.setdefault(_key(shared), []).append(record)
     made = [_setting(group) for group in found.values()]

@@ -1,0 +1,92 @@
+"""The command line, as its user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_records import record
+
+from bench import records
+
+
+def bench(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
+
+
+def test_help_and_board_do_not_import_torch(tmp_path: Path) -> None:
+    records.write(tmp_path, record())
+    for arguments in (["--help"], ["run", "--help"], ["board", str(tmp_path)]):
+        script = f"""
+import sys
+sys.argv = ["bench", *{arguments!r}]
+from bench.cli import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+heavy = {{"torch", "transformers", "deepspeed", "peft", "numpy", "pandas"}} & sys.modules.keys()
+assert not heavy, heavy
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+@pytest.mark.parametrize("what", ["methods", "backbones", "tasks", "regularizers", "zero", "matrices"])
+def test_list_names_every_member(what: str) -> None:
+    done = bench("list", what, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) >= 2 and all(all(str(cell) for cell in list(row.values())[:1]) for row in rows)
+    shown = bench("list", what).stdout
+    assert all(next(iter(row.values())) in shown for row in rows)
+
+
+def test_expand_as_lines_and_as_json(write_matrix) -> None:
+    file = write_matrix({"seed": [0, 1, 2]})
+    lines = bench("expand", file)
+    assert lines.returncode == 0 and len(lines.stdout.split()) == 3 and lines.stderr == "3 cells\n"
+    cells = json.loads(bench("expand", file, "--json").stdout)
+    assert [cell["name"] for cell in cells] == lines.stdout.split()
+    assert [cell["seed"] for cell in cells] == [0, 1, 2]
+
+
+def test_bad_input_is_one_line_without_traceback_and_exit_2(write_matrix, tmp_path: Path) -> None:
+    cases = [
+        (["run", "quickstrt"], "did you mean quickstart?"),
+        (["expand", write_matrix({"method": "ful"})], "axes.method: found 'ful', expected one of"),
+        (["board", tmp_path / "nowhere"], "nowhere/records: no such folder"),
+        (["run", write_matrix(name="ok"), "--results", tmp_path, "--retry", "broken"], "--retry: found broken"),
+    ]
+    for arguments, expected in cases:
+        done = bench(*arguments, cwd=tmp_path)
+        assert done.returncode == 2 and expected in done.stderr, (arguments, done.returncode, done.stderr)
+        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+    assert bench("list", "metods").returncode == 2
+
+
+def test_board_twice_gives_the_same_bytes_and_names_what_it_left_out(tmp_path: Path) -> None:
+    for i in range(6):
+        records.write(tmp_path, record(f"r{i}", seed=i, test=i / 7))
+    (records.folder(tmp_path) / "broken.json").write_text("{")
+    contents = []
+    for out in ("one", "two"):
+        done = bench("board", tmp_path, "--out", tmp_path / out)
+        assert done.returncode == 0 and "left out: " in done.stderr and "broken.json" in done.stderr
+        contents.append([(tmp_path / out / name).read_bytes() for name in ("leaderboard.md", "leaderboard.csv")])
+    assert contents[0] == contents[1]
+
+
+def test_dry_prints_the_commands_and_starts_nothing(write_matrix, tmp_path: Path) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("# two hosts\nnode1 slots=2\nnode2 slots=2\n")
+    file = write_matrix({"ranks": [1, 4], "seed": [0, 1]})
+    done = bench("run", file, "--results", tmp_path / "r", "--hostfile", hostfile, "--dry")
+    assert done.returncode == 0, done.stderr
+    assert "4 cells, 4 to run" in done.stdout
+    assert "--include node1:0 " in done.stdout and "--include node1:0,1@node2:0,1 " in done.stdout
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,242 @@
+"""Which examples a cell sees, as which tokens, in which batches."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from bench import data, toy
+from bench.settings import InputError
+from bench.tasks import TASKS, Regime
+from bench.templates import Templater
+
+LABELS = [0] * 300 + [1] * 100 + [2] * 40
+
+
+def draw(regime: Regime, seed: int = 0) -> tuple[list[int], list[int]]:
+    return data.sample(LABELS, 3, regime, seed, "task")
+
+
+def classes(ids: list[int]) -> dict[int, int]:
+    return dict(sorted(Counter(LABELS[i] for i in ids).items()))
+
+
+def test_total_keeps_the_class_ratio_and_takes_dev_from_what_is_left() -> None:
+    train, dev = draw(Regime(total=44))
+    assert classes(train) == {0: 30, 1: 10, 2: 4}
+    assert classes(dev) == {0: 270, 1: 90, 2: 36}, "all that is left, being fewer than 1,000"
+    assert not set(train) & set(dev)
+
+
+def test_per_class_takes_as_many_for_dev() -> None:
+    train, dev = draw(Regime(per_class=16))
+    assert classes(train) == classes(dev) == {0: 16, 1: 16, 2: 16}
+    assert not set(train) & set(dev)
+
+
+def test_full_keeps_a_tenth_as_dev() -> None:
+    train, dev = draw(Regime())
+    assert len(dev) == 44 and sorted(train + dev) == list(range(len(LABELS)))
+
+
+@pytest.mark.parametrize("small", [Regime(per_class=4), Regime(total=44)], ids=lambda regime: regime.label)
+def test_samples_nest_and_differ_by_seed(small: Regime) -> None:
+    large = Regime(per_class=8) if small.per_class else Regime(total=88)
+    assert set(draw(small)[0]) <= set(draw(large)[0])
+    assert set(draw(small)[0]) != set(draw(small, seed=1)[0])
+
+
+def test_the_sample_of_a_seed_is_fixed_for_ever() -> None:
+    """A change here is a change of every few-shot result."""
+    assert draw(Regime(per_class=2), seed=7) == ([66, 126, 327, 360, 424, 430], [59, 2, 368, 383, 417, 435])
+
+
+@pytest.mark.parametrize("regime", [Regime(per_class=21), Regime(total=440)], ids=lambda regime: regime.label)
+def test_too_small_classes_are_named(regime: Regime) -> None:
+    with pytest.raises(InputError, match=r"task task: regime .*: class \d: expected \d+ examples for train and at least"):
+        draw(regime)
+
+
+def test_splits_of_the_built_in_tasks_are_apart_and_the_same_twice() -> None:
+    for split in (TASKS["toy-foreign-0"], TASKS["toy-natural-3"]):
+        one, two = (data.split(split, Regime(per_class=16), 3) for _ in range(2))
+        assert one == two
+        assert not {e.texts for e in one.train + one.dev} & {e.texts for e in one.test}
+
+
+def write(folder: Path, splits: dict[str, list[object]]) -> None:
+    folder.mkdir(parents=True)
+    for name, rows in splits.items():
+        lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def rows(count: int) -> list[object]:
+    return [{"sentence": f"a film {i}", "label": i % 2} for i in range(count)]
+
+
+def test_full_takes_the_tasks_own_dev_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "sst2", {"train": rows(10), "validation": rows(4), "test": rows(6)})
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    splits = data.split(TASKS["sst2"], Regime(), 0)
+    assert (len(splits.train), len(splits.dev), len(splits.test)) == (10, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("{", "line 3: Expecting property name"),
+        ({"sentence": "x"}, "line 3: field label is missing, found sentence"),
+        ({"text": "x", "label": 0}, "line 3: field sentence is missing, found text, label"),
+        ({"sentence": 4, "label": 0}, "line 3: field sentence: found 4, expected a text"),
+        ({"sentence": "x", "label": 2}, r"line 3: field label: found 2, expected one of \[0, 1\]"),
+    ],
+)
+def test_bad_rows_are_named_by_file_line_and_field(
+    row: object, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "sst2", {"train": [*rows(2), row], "validation": rows(2), "test": rows(2)})
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=rf"sst2/train.jsonl: {expected}"):
+        data.split(TASKS["sst2"], Regime(), 0)
+
+
+def test_missing_data_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    with pytest.raises(InputError, match="BENCH_DATA: is not set: task rte expects rte/ with train.jsonl, validation"):
+        data.split(TASKS["rte"], Regime(), 0)
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=f"in {tmp_path}/rte, {tmp_path}/fewglue/rte"):
+        data.split(TASKS["rte"], Regime(), 0)
+
+
+@pytest.mark.parametrize("task", ["sst2", "trec", "rte"])
+def test_real_data_reads(task: str) -> None:
+    try:
+        data.find(TASKS[task])
+    except InputError as error:
+        pytest.skip(str(error))
+    splits = data.split(TASKS[task], Regime(per_class=8), 0)
+    assert len(splits.train) == len(splits.dev) == 8 * len(TASKS[task].labels)
+    assert len(splits.test) > 250
+
+
+def test_batches_are_the_same_on_any_number_of_ranks() -> None:
+    lengths = [(7 * i) % 23 + 3 for i in range(40)]
+    batches = list(data.training_batches(lengths, 8, 12, seed=5))
+    assert batches == list(data.training_batches(lengths, 8, 12, seed=5)) and len(batches) == 12
+    assert batches != list(data.training_batches(lengths, 8, 12, seed=6))
+    assert Counter(i for batch in batches[:5] for i in batch).most_common(1)[0][1] <= 2
+    for batch in batches:
+        assert [lengths[i] for i in batch] == sorted(lengths[i] for i in batch)
+        for ranks, micro in ((1, 8), (1, 2), (2, 4), (2, 2), (4, 2), (8, 1)):
+            shares = [data.share(batch, rank, ranks, micro) for rank in range(ranks)]
+            assert sorted(i for share in shares for part in share for i in part) == sorted(batch)
+            assert {len(part) for share in shares for part in share} == {micro}
+
+
+def test_every_example_comes_once_an_epoch() -> None:
+    drawn = [i for batch in data.training_batches([5] * 64, 8, 24, seed=0) for i in batch]
+    for epoch in range(3):
+        assert sorted(drawn[epoch * 64 : epoch * 64 + 64]) == list(range(64))
+
+
+WORDS = "a film of great beauty and terrible sadness . It was Yes No Maybe ? , the plot they are good bad".split()
+
+
+def tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer as BERT, RoBERTa or GPT-2 has it, trained here."""
+    corpus = [" ".join(WORDS)] * 20
+    if kind == "bert":
+        core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        core.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+        core.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        return PreTrainedTokenizerFast(
+            tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]", sep_token="[SEP]"
+        )
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet)
+    core.train_from_iterator(corpus, trainer)
+    if kind == "gpt2":
+        return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", bos_token="<s>")
+    core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", mask_token="<mask>", sep_token="</s>", cls_token="<s>"
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
+@pytest.mark.parametrize("name", ["sst2", "rte"])
+def test_template_answer_position_and_eligible_words(kind: str, name: str) -> None:
+    task, tokens, causal = TASKS[name], tiny_tokenizer(kind), kind == "gpt2"
+    texts = ["a film of sadness", "the plot was bad"][: len(task.fields)]
+    encoded = Templater(task, tokens, causal, False, 48).encode(texts, 1)
+    ids = encoded.ids.tolist()
+    if causal:
+        assert encoded.answer == len(ids) - 1 and not encoded.eligible[-1]
+    else:
+        assert ids[encoded.answer] == tokens.mask_token_id and ids.count(tokens.mask_token_id) == 1
+    words = [t for t, owned in zip(ids, encoded.eligible, strict=True) if owned]
+    assert tokens.decode(words).replace(" ", "") == "".join(texts).replace(" ", "")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
+def test_long_texts_are_cut_and_the_template_stays(kind: str) -> None:
+    task, tokens, causal = TASKS["rte"], tiny_tokenizer(kind), kind == "gpt2"
+    templater = Templater(task, tokens, causal, False, 24)
+    encoded = templater.encode(["a film of great beauty " * 12, "the plot was bad"], 0)
+    assert 20 <= len(encoded.ids) <= 24
+    text = tokens.decode(encoded.ids).replace(" ", "")
+    assert "theplotwasbad" in text, "the shorter text is whole"
+    assert ("Theyare" in text) if causal else (text.count(tokens.mask_token) == 1 and "?" in text)
+    with pytest.raises(InputError, match="max_length: found 5, too short for the template of task rte"):
+        Templater(task, tokens, causal, False, 5).encode(["a film " * 9, "the plot " * 9], 0)
+
+
+def test_a_mask_token_in_the_users_text_is_not_the_answer() -> None:
+    tokens = tiny_tokenizer("roberta")
+    encoded = Templater(TASKS["sst2"], tokens, False, False, 48).encode(["a <mask> film"], 0)
+    masks = [i for i, token in enumerate(encoded.ids) if token == tokens.mask_token_id]
+    assert len(masks) == 2 and encoded.answer == masks[1]
+
+
+def test_a_linear_head_reads_the_pair_without_template() -> None:
+    tokens = tiny_tokenizer("bert")
+    encoded = Templater(TASKS["rte"], tokens, False, True, 48).encode(["a film", "the plot was bad"], 0)
+    assert tokens.decode(encoded.ids) == "[CLS] a film [SEP] the plot was bad [SEP]"
+    assert encoded.segments.tolist() == [0] * 4 + [1] * 5
+    assert encoded.eligible.sum() == 6
+
+
+def test_an_answer_word_of_several_tokens_is_named() -> None:
+    tokens = tiny_tokenizer("bert")
+    assert len(Templater(TASKS["rte"], tokens, False, False, 48).answer_ids()) == 2
+    with pytest.raises(InputError, match=r"task trec: words: answer word 'Description' is \[.*\] for this tokenizer, expected one"):
+        Templater(TASKS["trec"], tokens, False, False, 48).answer_ids()
+
+
+def test_collate_pads_on_the_right() -> None:
+    tokens = toy.tokenizer("toy-encoder")
+    templater = Templater(TASKS["toy-foreign-0"], tokens, False, False, 48)
+    sentences = [text for text, _ in toy.sentences(4, 1)]
+    encoded = [templater.encode([text], i % 2) for i, text in enumerate(sentences)]
+    batch = data.collate(encoded, tokens.pad_token_id, [9, 8, 7, 6], torch.device("cpu"))
+    lengths = [len(e.ids) for e in encoded]
+    assert batch.text_mask.sum(1).tolist() == lengths and batch.ids.shape == (4, max(lengths))
+    assert (batch.ids[~batch.text_mask] == tokens.pad_token_id).all()
+    assert (batch.ids[torch.arange(4), batch.answer] == tokens.mask_token_id).all()
+    assert batch.keys.tolist() == [9, 8, 7, 6] and batch.labels.tolist() == [0, 1, 0, 1]

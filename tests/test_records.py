@@ -1,0 +1,157 @@
+"""Records are written once and whole; what is no record is named and the rest goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import files, records
+from bench.records import Cost, Failure, Labels, Memory, Quality, Quantiles, Record
+
+
+def record(name: str = "a", seed: int = 0, test: float | None = 0.8, **changes: Any) -> Record:
+    """A record as a finished cell leaves it; `test` None for one that failed."""
+    labels = {key: key for key in Labels.model_fields} | {"recipe": ""}
+    for key in labels.keys() & changes.keys():
+        labels[key] = changes.pop(key)
+    cell = {"method": labels["method"], "regularizer": labels["regularizer"], "seed": seed, "ranks": 2}
+    cell |= {"steps": 10, "batch_size": 8, "precision": "fp32", "select": "best_dev", "backbone": labels["backbone"], "task": labels["task"]}
+    made: dict[str, Any] = {
+        "name": name,
+        "cell": cell,
+        "labels": Labels(**labels),
+        "status": "ok",
+        "started": "2026-01-01T00:00:00.000+00:00",
+        "finished": "2026-01-01T00:00:01.000+00:00",
+    }
+    if test is None:
+        made |= {"status": "failed", "failure": Failure(phase="train", rank=1, host="h", exception="E: why\nmore")}
+    else:
+        made["quality"] = Quality(
+            metric="accuracy",
+            dev=0.7,
+            test=test,
+            selected_step=5,
+            outcomes="10",
+            curve=(),
+            examples={"train": 1},
+            sample="s",
+            data="d",
+        )
+        made["cost"] = Cost(
+            tokens_per_second=1000.0,
+            samples_per_second=10.0,
+            step_milliseconds=Quantiles(p50=1.0, p90=2.0, p99=3.0),
+            measured_steps=4,
+            seconds={"train": 1.0},
+            trainable_parameters=640,
+            total_parameters=1000,
+            checkpoint_bytes=2560,
+        )
+        made["memory"] = tuple(
+            Memory(
+                rank=rank,
+                host="h",
+                phase=phase,
+                peak_allocated_bytes=size * (rank + 1),
+                peak_reserved_bytes=None,
+                rss_bytes=2**28,
+                owners={},
+            )
+            for rank in range(2)
+            for phase, size in (("train", 2**20), ("evaluate", 2**22))
+        )
+    return Record(**{**made, **changes})
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    written = [record("a"), record("b", test=None)]
+    for one in written:
+        assert records.write(tmp_path, one)
+    assert records.read_all(tmp_path).records == written
+    assert records.recorded(tmp_path) == {"a", "b"}
+
+
+def test_a_record_is_never_overwritten_also_when_many_write_at_once(tmp_path: Path) -> None:
+    several = [record("a", test=i / 100) for i in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        wrote = list(pool.map(lambda one: records.write(tmp_path, one), several))
+    assert sum(wrote) == 1
+    assert records.read_all(tmp_path).records == [several[wrote.index(True)]]
+    assert os.listdir(records.folder(tmp_path)) == ["a.json"], "no temporary file stays"
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "board.md"
+    files.write(file, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (files.write, files.write_once):
+        with pytest.raises(OSError, match="No space left"):
+            write(file, "new")
+    assert file.read_text() == "old" and os.listdir(tmp_path) == ["board.md"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b'{"schema_version": 1', "no JSON"),
+        (b"[]", "schema_version is missing"),
+        (b'{"schema_version": 99}', "schema_version is 99, this version reads 1..1"),
+        (b'{"schema_version": 1}', "name: Field required"),
+    ],
+)
+def test_what_is_no_record_is_named_and_the_rest_goes_on(tmp_path: Path, content: bytes, expected: str) -> None:
+    records.write(tmp_path, record("good"))
+    (records.folder(tmp_path) / "bad.json").write_bytes(content)
+    reading = records.read_all(tmp_path)
+    assert [one.name for one in reading.records] == ["good"]
+    (line,) = reading.unreadable
+    assert "bad.json: " in line and expected in line
+
+
+def test_a_record_under_another_name_is_named(tmp_path: Path) -> None:
+    records.write(tmp_path, record("a"))
+    (records.folder(tmp_path) / "a.json").rename(records.folder(tmp_path) / "b.json")
+    assert "its name is a" in records.read_all(tmp_path).unreadable[0]
+
+
+def test_old_schemas_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = record().model_dump(mode="json") | {"schema_version": 0}
+    old["title"] = old.pop("name")
+
+    def rename(data: dict[str, Any]) -> dict[str, Any]:
+        return {**{k: v for k, v in data.items() if k != "title"}, "name": data["title"], "schema_version": 1}
+
+    monkeypatch.setitem(records.MIGRATIONS, 0, rename)
+    assert records.parse(json.dumps(old)) == record()
+
+
+BLOCKED = """
+import sys
+for name in ("torch", "deepspeed", "transformers", "peft", "datasets"):
+    sys.modules[name] = None  # importing it raises ImportError
+from bench.cli import main
+main()
+"""
+
+
+def test_boards_are_built_where_torch_and_deepspeed_are_absent(tmp_path: Path) -> None:
+    records.write(tmp_path, record("a"))
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, "board", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "80.0" in (tmp_path / "leaderboard.md").read_text()

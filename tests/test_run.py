@@ -1,0 +1,240 @@
+"""Matrices run by the real deepspeed launcher in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from test_cli import bench
+
+from bench import records
+from bench.launch import LaunchError, include, read_hostfile
+from bench.records import Record
+from bench.worker import status_of
+
+STAGES = ["zero0", "zero1", "zero2", "zero3"]
+
+
+def workers(results: Path) -> list[psutil.Process]:
+    """The ranks that serve cells into `results`, in the order of ranks."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "bench.worker" in line and any(str(results) in word for word in line) and any("local_rank" in w for w in line):
+            found.append((next(word for word in line if "local_rank" in word), process))
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+
+
+def by_name(results: Path) -> dict[str, Record]:
+    reading = records.read_all(results)
+    assert not reading.unreadable
+    return {record.name: record for record in reading.records}
+
+
+@contextmanager
+def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
+    """`bench run`, ended with the test."""
+    command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for rank in workers(results):
+            rank.kill()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def running(results: Path) -> tuple[str, str, int]:
+    """(cell, phase, step) of the last event, of any process group."""
+    files = sorted(results.glob(".run/*/*/events.jsonl"), key=lambda file: file.stat().st_mtime)
+    lines = files[-1].read_text().splitlines() if files else []
+    last = json.loads(lines[-1]) if lines else {"cell": "", "phase": "", "step": 0}
+    return last["cell"], last["phase"], last["step"]
+
+
+@pytest.mark.timeout(400)
+def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> None:
+    """Each cell on 1 and 2 ranks under ZeRO 0-3: losses within 1e-4, the same answers, one warm group per size."""
+    file = write_matrix(
+        {
+            "method": [
+                {"kind": "full", "recipe": {"learning_rate": 1e-3}},
+                {"kind": "late_prompt", "depth": 1, "bottleneck": 8},
+                {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+            ],
+            "regularizer": ["none", {"kind": "noise", "sigma": 0.1}, {"kind": "attack", "depth": 1}],
+            "zero": STAGES,
+            "ranks": [1, 2],
+            "steps": 4,
+            "evaluate_every": 2,
+        },
+        exclude=[
+            {"method": "full", "regularizer": "noise"},
+            {"method": "late_prompt", "regularizer": ["none", "attack"]},
+            {"method": "peft", "regularizer": ["noise", "attack"]},
+        ],
+    )
+    results = tmp_path / "results"
+    done = bench("run", file, "--results", results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in by_name(results).values():
+        groups.setdefault((record.labels.method, record.labels.regularizer), []).append(record)
+    assert len(groups) == 4
+    for key, same in groups.items():
+        assert len(same) == 8
+        curves = [[point.train_loss for point in r.quality.curve] for r in same if r.quality]
+        spread = max(max(column) - min(column) for column in zip(*curves, strict=True))  # type: ignore[type-var]
+        assert spread < 1e-4, (key, curves)
+        assert curves[0][-1] != curves[0][0], "it trained"
+        assert len({r.quality.sample for r in same if r.quality}) == 1
+    assert len(list(results.glob(".run/*/group-*"))) == 2
+    assert_measured(by_name(results).values())
+
+
+def assert_measured(made) -> None:
+    """What every finished record has to say about cost and memory."""
+    for record in made:
+        cost, ranks = record.cost, record.cell["ranks"]
+        assert cost.tokens_per_second > cost.samples_per_second > 0
+        assert cost.measured_steps == 2, "4 steps, less one of warm-up and the one that memory is followed in"
+        assert cost.step_milliseconds.p50 <= cost.step_milliseconds.p90 <= cost.step_milliseconds.p99
+        assert {"load", "setup", "train", "evaluate"} <= cost.seconds.keys()
+        assert cost.checkpoint_bytes == 4 * cost.trainable_parameters
+        assert 0 < cost.trainable_parameters <= cost.total_parameters
+        assert sorted((m.rank, m.phase) for m in record.memory) == [
+            (rank, phase) for rank in range(ranks) for phase in ("evaluate", "train")
+        ]
+        whole = 4 * cost.total_parameters
+        for row in record.memory:
+            assert row.peak_allocated_bytes == sum(row.owners.values())
+            # ZeRO-3 holds the rank's shard, and what it has gathered of the rest at that moment
+            least, most = (whole / ranks, whole / ranks + whole) if record.labels.zero == "zero3" else (whole, whole)
+            assert 0.95 * least < row.owners["parameters"] < 1.05 * most + 4096, (record.name, row.owners)
+        assert record.environment.launcher == "deepspeed" and record.environment.versions["torch"] == torch.__version__
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
+    """kill -9 in the middle: that cell has a failure record, all others finish."""
+    file, results = write_matrix({"ranks": 2, "seed": [0, 1, 2], "steps": 120}), tmp_path / "results"
+    with started(file, results) as process:
+        wait_for(lambda: len(records.recorded(results)) == 1 and running(results)[1:] > ("train", 0))
+        victim, phase, _ = running(results)
+        workers(results)[1].send_signal(signal.SIGKILL)
+        output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1, output
+    made = by_name(results)
+    assert sorted(record.status for record in made.values()) == ["failed", "ok", "ok"]
+    failure = made[victim].failure
+    assert failure is not None and failure.phase == phase and failure.log
+    assert "ended without a record" in failure.exception
+    assert "failed: a process ended without a record" in output and "## Cells that did not finish" in output
+    assert not workers(results)
+
+
+@pytest.mark.timeout(400)
+def test_interrupt_stops_all_ranks_and_the_next_run_continues(write_matrix, tmp_path: Path) -> None:
+    file, results = write_matrix({"ranks": 2, "seed": [0, 1, 2], "steps": 60}), tmp_path / "results"
+    with started(file, results) as process:
+        wait_for(lambda: len(records.recorded(results)) == 1)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and "finished cells keep their records" in output, output
+        assert not workers(results)
+    kept = by_name(results)
+    assert 1 <= len(kept) < 3
+    assert bench("run", file, "--results", results).returncode == 0
+    made = by_name(results)
+    assert len(made) == 3 and {name: made[name] for name in kept} == kept
+    board = (results / "leaderboard.md").read_bytes()
+    again = bench("run", file, "--results", results)
+    assert again.returncode == 0 and "3 cells, 0 to run" in again.stdout
+    assert (results / "leaderboard.md").read_bytes() == board and by_name(results) == made
+
+
+@pytest.mark.timeout(400)
+def test_a_failure_ends_one_cell_and_can_be_retried(write_matrix, tmp_path: Path) -> None:
+    """A loss that is not finite is `diverged` with its step; the group starts anew for the cells behind it."""
+    rates = [1e30, 1e-3]
+    file = write_matrix({"method": {"kind": "full", "recipe": {"learning_rate": rates, "clip": 1e30}}, "steps": 4})
+    results = tmp_path / "results"
+    assert bench("run", file, "--results", results).returncode == 1
+    by_rate = {r.cell["method"]["recipe"]["learning_rate"]: r for r in by_name(results).values()}
+    bad, good = by_rate[1e30], by_rate[1e-3]
+    assert bad.status == "diverged" and good.status == "ok"
+    assert bad.failure is not None and bad.failure.step in (2, 3) and bad.failure.rank == 0
+    assert bench("run", file, "--results", results).returncode == 1, "a failure is a record: it is not run again"
+    assert by_name(results)[bad.name] == bad
+    assert bench("run", file, "--results", results, "--retry", "diverged").returncode == 1
+    assert by_name(results)[bad.name].started > bad.started and by_name(results)[good.name] == good
+
+
+def test_processes_that_cannot_start_are_reported_with_their_log(write_matrix, tmp_path: Path) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("no-such-host.invalid slots=1\n")
+    done = bench("run", write_matrix(), "--results", tmp_path / "r", "--hostfile", hostfile)
+    assert done.returncode == 1 and "the processes could not be started" in done.stdout
+    assert "no-such-host.invalid" in done.stdout and "Traceback (most recent call last):\n  File" not in done.stderr
+    assert not records.recorded(tmp_path / "r")
+
+
+@pytest.mark.timeout(200)
+def test_what_is_saved_is_what_was_trained_on_every_stage(checkpoint: Path, tmp_path: Path) -> None:
+    """State, load and save of the trainables on two ranks; see zero_script.py."""
+    script = Path(__file__).with_name("zero_script.py")
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", "29671"]
+    done = subprocess.run(
+        [*command, str(script), str(checkpoint), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)},
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert (tmp_path / "checked").read_text().split() == STAGES
+
+
+def test_hostfile_and_include(tmp_path: Path) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("# comment\nnode1 slots=4\n\nnode2 slots=4  # more\n")
+    assert read_hostfile(hostfile) == {"node1": 4, "node2": 4}
+    assert include(hostfile, 1) == "node1:0"
+    assert include(hostfile, 6) == "node1:0,1,2,3@node2:0,1"
+    with pytest.raises(LaunchError, match="9 ranks wanted, 8 slots found"):
+        include(hostfile, 9)
+    for line in ("node1", "node1 slots=x", "node1 slot=4", "a slots=1\na slots=2"):
+        hostfile.write_text(line)
+        with pytest.raises(LaunchError, match=r"line \d: found .*expected `host slots=n`"):
+            read_hostfile(hostfile)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB."), "out_of_memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("shapes cannot be multiplied"), "failed"),
+    ],
+)
+def test_status_of_an_exception(error: Exception, status: str) -> None:
+    assert status_of(error) == status
