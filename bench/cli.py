@@ -48,7 +48,11 @@ def run(
     from bench.session import Session
 
     session = Session(console, results, hostfile, launcher_argument or [])
-    raise typer.Exit(session.run(matrix, retry or [], limit, dry))
+    try:
+        raise typer.Exit(session.run(matrix, retry or [], limit, dry))
+    except KeyboardInterrupt:
+        print("bench: interrupted; finished cells keep their records", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command()
@@ -120,6 +124,3 @@ def main() -> None:
         app()
     except InputError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print("bench: interrupted; finished cells keep their records", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -230,6 +231,9 @@ class _Reader:
 
 def _died(cell: Cell, last: Event, code: int | None, work: Path) -> Record:
     """The record of a cell whose process ended without one."""
+    ends = re.findall(r"exits with return code = (-?\d+)", "\n".join(tail(work, 200)))
+    code = int(ends[-1]) if ends else code  # of the first process that DeepSpeed's own launcher saw end
+    how = f"ended by {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     return Record(
         name=cell.name,
@@ -240,7 +244,7 @@ def _died(cell: Cell, last: Event, code: int | None, work: Path) -> Record:
             phase=last.phase,
             rank=None,
             host=None,
-            exception=f"a process ended without a record (the deepspeed launcher exited with {code})",
+            exception=f"a process ended without a record: {how}",
             step=last.step,
             log=tuple(tail(work)),
         ),

@@ -146,7 +146,7 @@ def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
     assert sorted(record.status for record in made.values()) == ["failed", "ok", "ok"]
     failure = made[victim].failure
     assert failure is not None and failure.phase == phase and failure.log
-    assert "ended without a record" in failure.exception
+    assert failure.exception == "a process ended without a record: ended by SIGKILL"
     assert "failed: a process ended without a record" in output and "## Cells that did not finish" in output
     assert not workers(results)
 
