@@ -46,15 +46,15 @@ class Cell(Settings):
     regularizer: Regularizer
     head: HeadSettings = AnswerWords()
     zero: Zero
-    ranks: int = Field(1, ge=1)  # world size: processes, one per GPU or per CPU slot
-    seed: int = Field(0, ge=0)
-    steps: int = Field(300, ge=1)  # optimizer steps
-    batch_size: int = Field(16, ge=1)  # examples per optimizer step: ranks x micro-batch x accumulation
-    micro_batch_size: int | None = Field(None, ge=1)  # per rank and pass; None: no accumulation
+    ranks: int = Field(default=1, ge=1)  # world size: processes, one per GPU or per CPU slot
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=300, ge=1)  # optimizer steps
+    batch_size: int = Field(default=16, ge=1)  # examples per optimizer step: ranks x micro-batch x accumulation
+    micro_batch_size: int | None = Field(default=None, ge=1)  # per rank and pass; None: no accumulation
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     select: Literal["best_dev", "last"] = "best_dev"  # which step's weights are reported on test
-    evaluate_every: int | None = Field(None, ge=1)  # steps between evaluations on dev; None: ten in all
-    max_length: int = Field(128, ge=8)  # tokens of an example, template included
+    evaluate_every: int | None = Field(default=None, ge=1)  # steps between evaluations on dev; None: ten in all
+    max_length: int = Field(default=128, ge=8)  # tokens of an example, template included
     lower_dropout: bool = False  # dropout in the frozen layers below the method, as in LPT's code
 
     @functools.cached_property
@@ -152,5 +152,7 @@ def rebuild(content: dict[str, Any]) -> Cell:
         "head": HEADS[content["head"]["kind"]],
         "zero": Zero,
     }
-    made = {name: parts[name].model_validate(content[name]) if name in parts else content[name] for name in content}
+    made: dict[str, Any] = {
+        name: parts[name].model_validate(value) if name in parts else value for name, value in content.items()
+    }
     return Cell.model_construct(**made)

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from bench.cells import Cell
 from bench.methods import Recipe
 from bench.perturb import View
 from bench.tuned import Tuned
-
 
 LINEAR = torch.nn.functional.linear
 
@@ -53,10 +52,11 @@ class World:
         # with gloo a step of a small model took the same time on two ranks.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore -- untyped
         deepspeed.init_distributed(auto_mpi_discovery=False)
+        accelerator: Any = get_accelerator()
         device = torch.device("cpu")
-        if get_accelerator().device_name() != "cpu":  # LOCAL_RANK, not RANK, is a device index
-            device = torch.device(get_accelerator().device_name(int(os.environ["LOCAL_RANK"])))
-            get_accelerator().set_device(device.index)
+        if accelerator.device_name() != "cpu":  # LOCAL_RANK, not RANK, is a device index
+            device = torch.device(accelerator.device_name(int(os.environ["LOCAL_RANK"])))
+            accelerator.set_device(device.index)
         dist = torch.distributed
         return cls(dist.get_rank(), dist.get_world_size(), device, socket.gethostname())
 
@@ -90,10 +90,16 @@ class Engine:
         if cell.zero.stage == 3:
             gather_frozen_layers_whole(tuned)
         recipe = cell.method.recipe
+
+        def schedule(optimizer: Any) -> Any:
+            return LambdaLR(optimizer, lambda step: factor(recipe, step, cell.steps))
+
+        self._engine: Any
+        self.optimizer: Any
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=tuned,
             optimizer=_optimizer(self.trainable, recipe),
-            lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: factor(recipe, step, cell.steps)),
+            lr_scheduler=schedule,
             config=configuration(cell, sum(p.numel() for p in self.trainable.values())),
             dist_init_required=False,
         )
@@ -160,7 +166,7 @@ def gather_frozen_layers_whole(tuned: Tuned) -> None:
 
 
 @contextlib.contextmanager
-def gathered(parameter: torch.nn.Parameter, writer: int | None = None) -> Iterator[None]:
+def gathered(parameter: torch.nn.Parameter, writer: int | None = None) -> Generator[None, None, None]:
     """The whole of a parameter that ZeRO-3 has partitioned; what rank `writer` wrote goes to all."""
     if not hasattr(parameter, "ds_id"):
         yield

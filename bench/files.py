@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -33,7 +33,7 @@ def cache() -> Path:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: str) -> Iterator[Path]:
+def _temporary(path: Path, content: str) -> Generator[Path, None, None]:
     """A file beside `path` that holds `content`, on disk; gone afterwards unless it was moved away."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -155,7 +155,7 @@ def environment(ranks: int, launch: Launch) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _processes(arguments: list[str], work: Path, launch: Launch) -> Iterator[subprocess.Popen[bytes]]:
+def _processes(arguments: list[str], work: Path, launch: Launch) -> Generator[subprocess.Popen[bytes], None, None]:
     """The launcher and its ranks in one session, which ends with this block whatever happens."""
     ranks = json.loads((work / "queue.json").read_text("utf-8"))["cells"][0]["ranks"]
     with (work / "log").open("wb") as log:
@@ -261,7 +261,7 @@ def tail(work: Path, lines: int = 20) -> list[str]:
 
 
 @contextlib.contextmanager
-def _run_folder(results: Path) -> Iterator[Path]:
+def _run_folder(results: Path) -> Generator[Path, None, None]:
     """A folder for queues, events and logs of this run; on disk shared with the hosts, since the results are."""
     (results / ".run").mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")

@@ -104,7 +104,7 @@ def _cell(choices: dict[str, Choice]) -> Cell:
     cell = Cell.model_construct(**{name: choice.value for name, choice in choices.items()})
     slugs = {name: choice.slug for name, choice in choices.items()}
     # the cached property, from parts that many cells share
-    cell.__dict__["name"] = compose_name(slugs, {name: choice.json for name, choice in choices.items()})
+    vars(cell)["name"] = compose_name(slugs, {name: choice.json for name, choice in choices.items()})
     return cell
 
 

@@ -50,7 +50,8 @@ class Pooling(nn.Module):
 
     def __init__(self, length: int, hidden: int, bottleneck: int, dropout: float, pool: Literal["max", "average"]):
         super().__init__()
-        self.length, self.pool = length, pool
+        self.length = length
+        self.pool: Literal["max", "average"] = pool
         self.down = nn.Linear(hidden, bottleneck)
         self.up = nn.Linear(bottleneck, hidden)
         self.dropout = nn.Dropout(dropout)

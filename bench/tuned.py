@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -47,7 +47,7 @@ class Tuned(nn.Module):
         return self
 
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Generator[None, None, None]:
         """Eval mode for a while."""
         training = self.training
         self.eval()

@@ -59,7 +59,9 @@ def test_the_sample_of_a_seed_is_fixed_for_ever() -> None:
 
 @pytest.mark.parametrize("regime", [Regime(per_class=21), Regime(total=440)], ids=lambda regime: regime.label)
 def test_too_small_classes_are_named(regime: Regime) -> None:
-    with pytest.raises(InputError, match=r"task task: regime .*: class \d: expected \d+ examples for train and at least"):
+    with pytest.raises(
+        InputError, match=r"task task: regime .*: class \d: expected \d+ examples for train and at least"
+    ):
         draw(regime)
 
 
@@ -147,12 +149,12 @@ def test_every_example_comes_once_an_epoch() -> None:
         assert sorted(drawn[epoch * 64 : epoch * 64 + 64]) == list(range(64))
 
 
-WORDS = "a film of great beauty and terrible sadness . It was Yes No Maybe ? , the plot they are good bad".split()
+SENTENCE = "a film of great beauty and terrible sadness . It was Yes No Maybe ? , the plot they are good bad"
 
 
 def tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer as BERT, RoBERTa or GPT-2 has it, trained here."""
-    corpus = [" ".join(WORDS)] * 20
+    corpus = [SENTENCE] * 20
     if kind == "bert":
         core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -225,7 +227,9 @@ def test_a_linear_head_reads_the_pair_without_template() -> None:
 def test_an_answer_word_of_several_tokens_is_named() -> None:
     tokens = tiny_tokenizer("bert")
     assert len(Templater(TASKS["rte"], tokens, False, False, 48).answer_ids()) == 2
-    with pytest.raises(InputError, match=r"task trec: words: answer word 'Description' is \[.*\] for this tokenizer, expected one"):
+    with pytest.raises(
+        InputError, match=r"task trec: words: answer word 'Description' is \[.*\] for this tokenizer, expected one"
+    ):
         Templater(TASKS["trec"], tokens, False, False, 48).answer_ids()
 
 

@@ -29,7 +29,10 @@ def test_product_include_and_exclude(expand: Expand) -> None:
             "regularizer": ["none", {"kind": "noise", "sigma": 0.1}, {"kind": "noise", "sigma": 0.2}],
             "seed": [0, 1],
         },
-        exclude=[{"method": "full", "regularizer": {"kind": "noise", "sigma": 0.2}}, {"regularizer": "none", "seed": 1}],
+        exclude=[
+            {"method": "full", "regularizer": {"kind": "noise", "sigma": 0.2}},
+            {"regularizer": "none", "seed": 1},
+        ],
         include=[
             {
                 "backbone": "toy-encoder",
@@ -42,7 +45,10 @@ def test_product_include_and_exclude(expand: Expand) -> None:
     # 2 x 3 x 2, less the 2 seeds of full with noise 0.2, less seed 1 without a regularizer for both methods
     assert len(cells) == 12 - 2 - 2 + 2
     assert not [c for c in cells if c.method.kind == "full" and c.regularizer.label == "noise sigma=0.2"]
-    assert [(c.ranks, c.task.name, c.steps) for c in cells[-2:]] == [(2, "toy-natural-1", 300), (4, "toy-natural-1", 300)]
+    assert [(c.ranks, c.task.name, c.steps) for c in cells[-2:]] == [
+        (2, "toy-natural-1", 300),
+        (4, "toy-natural-1", 300),
+    ]
     assert [c.seed for c in cells[:8]] == [0, 0, 1, 0, 0, 1, 0, 1], "the last axis of the file varies fastest"
 
 
@@ -133,11 +139,23 @@ axes:
 @pytest.mark.parametrize(
     ("axes", "keys", "expected"),
     [
-        ({"method": {"kind": "late_prompt", "depth": 30}}, {}, "axes.method: depth is 30, but the backbone has 3 layers (0..2)"),
-        ({"regularizer": {"kind": "noise", "depth": 3}}, {}, "axes.regularizer: depth is 3, but the backbone has 3 layers (0..2)"),
+        (
+            {"method": {"kind": "late_prompt", "depth": 30}},
+            {},
+            "axes.method: depth is 30, but the backbone has 3 layers (0..2)",
+        ),
+        (
+            {"regularizer": {"kind": "noise", "depth": 3}},
+            {},
+            "axes.regularizer: depth is 3, but the backbone has 3 layers (0..2)",
+        ),
         ({"ranks": 3}, {}, "axes.batch_size: found 8, expected a multiple of ranks 3"),
         ({"micro_batch_size": 3}, {}, "axes.batch_size: found 8, expected a multiple of ranks 1 x micro_batch_size 3"),
-        ({}, {"exclude": [{"method": "prompt_tuning"}]}, "exclude[0]: found {'method': 'prompt_tuning'}, which matches no cell"),
+        (
+            {},
+            {"exclude": [{"method": "prompt_tuning"}]},
+            "exclude[0]: found {'method': 'prompt_tuning'}, which matches no cell",
+        ),
         ({"seed": []}, {}, "axes.seed: found an empty list, expected at least one value"),
         ({}, {"include": [{"sed": 1}]}, "include[0].sed: unknown field"),
     ],
@@ -147,7 +165,9 @@ def test_what_does_not_go_together_is_named(axes, keys, expected, write_matrix) 
     assert any(problem.startswith(expected) for problem in problems), problems
 
 
-def test_a_backbone_without_lm_head_takes_the_linear_head_only(checkpoint: Path, tmp_path: Path, expand: Expand) -> None:
+def test_a_backbone_without_lm_head_takes_the_linear_head_only(
+    checkpoint: Path, tmp_path: Path, expand: Expand
+) -> None:
     folder = tmp_path / "headless"
     shutil.copytree(checkpoint, folder)
     config = json.loads((folder / "config.json").read_text())

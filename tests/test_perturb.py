@@ -45,7 +45,9 @@ def test_an_example_draws_the_same_alone_and_among_others(regularizer) -> None:
     together = delta_of(regularizer.view(model, batch))
     for i in range(3):
         n = int(batch.text_mask[i].sum())
-        fields = {k: v[i : i + 1, :n] if v.dim() == 2 else v[i : i + 1] for k, v in vars(batch).items() if v is not None}
+        fields = {
+            k: v[i : i + 1, :n] if v.dim() == 2 else v[i : i + 1] for k, v in vars(batch).items() if v is not None
+        }
         alone = delta_of(regularizer.view(model, Batch(**fields)))
         difference = (alone[0] - together[i, :n]).abs().max().item()
         assert difference < 1e-5, (i, difference)

@@ -22,7 +22,14 @@ def record(name: str = "a", seed: int = 0, test: float | None = 0.8, **changes: 
     for key in labels.keys() & changes.keys():
         labels[key] = changes.pop(key)
     cell = {"method": labels["method"], "regularizer": labels["regularizer"], "seed": seed, "ranks": 2}
-    cell |= {"steps": 10, "batch_size": 8, "precision": "fp32", "select": "best_dev", "backbone": labels["backbone"], "task": labels["task"]}
+    cell |= {
+        "steps": 10,
+        "batch_size": 8,
+        "precision": "fp32",
+        "select": "best_dev",
+        "backbone": labels["backbone"],
+        "task": labels["task"],
+    }
     made: dict[str, Any] = {
         "name": name,
         "cell": cell,

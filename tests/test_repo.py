@@ -136,6 +136,8 @@ assert environment.commit() == (None, None)
 assert len(matrix.load("quickstart").expand()) >= 36
 print(*files.shipped_names("ds_configs", ".json"))
 """
-    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["zero0", "zero1", "zero2", "zero3"]

@@ -30,7 +30,11 @@ def workers(results: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "bench.worker" in line and any(str(results) in word for word in line) and any("local_rank" in w for w in line):
+        if (
+            "bench.worker" in line
+            and any(str(results) in word for word in line)
+            and any("local_rank" in w for w in line)
+        ):
             found.append((next(word for word in line if "local_rank" in word), process))
     return [process for _, process in sorted(found, key=lambda pair: pair[0])]
 
@@ -231,7 +235,10 @@ def test_hostfile_and_include(tmp_path: Path) -> None:
     ("error", "status"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB."), "out_of_memory"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            "out_of_memory",
+        ),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("shapes cannot be multiplied"), "failed"),
     ],

@@ -38,7 +38,7 @@ class Method(Settings):
     is trained, together with the head.
     """
 
-    kind: str
+    kind: str  # subclasses narrow it to their own name
     recipe: Recipe
 
     def attach(self, stack: Stack) -> Attachment:

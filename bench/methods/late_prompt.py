@@ -21,9 +21,9 @@ class LatePrompt(Method):
     kind: Literal["late_prompt"] = "late_prompt"
     depth: int = Field(ge=0)
     generator: Literal["none", "naive", "max_pooling", "average_pooling"] = "naive"
-    length: int = Field(5, ge=1)
-    bottleneck: int = Field(128, ge=1)
-    scale: float = Field(1.0, gt=0)  # standard deviation of the initial prompt without a generator
+    length: int = Field(default=5, ge=1)
+    bottleneck: int = Field(default=128, ge=1)
+    scale: float = Field(default=1.0, gt=0)  # standard deviation of the initial prompt without a generator
     recipe: Recipe = Recipe(learning_rate=1e-3, weight_decay=0.1)
 
     def check(self, layers: int) -> str | None:

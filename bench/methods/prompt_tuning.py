@@ -18,8 +18,8 @@ class PromptTuning(Method):
     """
 
     kind: Literal["prompt_tuning"] = "prompt_tuning"
-    length: int = Field(20, ge=1)
-    scale: float = Field(0.5, gt=0)  # standard deviation of the initial prompt
+    length: int = Field(default=20, ge=1)
+    scale: float = Field(default=0.5, gt=0)  # standard deviation of the initial prompt
     recipe: Recipe = Recipe(learning_rate=5e-3)
 
     def attach(self, stack: Stack) -> Attachment:

@@ -25,10 +25,10 @@ class Attack(EmbeddingPerturbation):
 
     kind: Literal["attack"] = "attack"
     norm: Literal["l2", "linf"] = "l2"
-    steps: int = Field(2, ge=1)
-    step_size: float = Field(0.1, gt=0)
-    radius: float = Field(0.3, ge=0)  # 0: no projection
-    initial: float = Field(0.1, ge=0)  # magnitude of the random start
+    steps: int = Field(default=2, ge=1)
+    step_size: float = Field(default=0.1, gt=0)
+    radius: float = Field(default=0.3, ge=0)  # 0: no projection
+    initial: float = Field(default=0.1, ge=0)  # magnitude of the random start
 
     def view(self, tuned: Tuned, batch: Batch) -> View:
         """The inner passes run on the bare module in eval mode: the parameters get no gradient, dropout is off.

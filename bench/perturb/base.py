@@ -64,7 +64,7 @@ class EmbeddingPerturbation(Regularizer):
 
     space: Literal["embeddings"] = "embeddings"
     depth: Literal["words"] | int = "words"
-    weight: float = Field(1.0, gt=0)  # of the perturbed loss
+    weight: float = Field(default=1.0, gt=0)  # of the perturbed loss
 
     def check(self, layers: int) -> str | None:
         return None if self.depth == "words" else check_depth(self.depth, layers)

@@ -14,7 +14,7 @@ class Noise(EmbeddingPerturbation):
     """`delta = sigma * N(0, 1)`. The paper's sigma and law are not public: the default is ours."""
 
     kind: Literal["noise"] = "noise"
-    sigma: float = Field(0.01, gt=0)
+    sigma: float = Field(default=0.01, gt=0)
 
     def view(self, tuned: Tuned, batch: Batch) -> View:
         noise = per_example(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,7 @@ class PhaseClock:
     current: str = "load"
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Generator[None, None, None]:
         """A phase within another is taken out of it. A phase that raises stays `current`."""
         outer, self.current = self.current, name
         start, before = self.now(), sum(self.seconds.values())
@@ -46,7 +46,7 @@ class StepClock:
         self._marks: list[tuple[float, float]] | list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextlib.contextmanager
-    def step(self, tokens: int, samples: int) -> Iterator[None]:
+    def step(self, tokens: int, samples: int) -> Generator[None, None, None]:
         """Times what runs inside; `tokens` are this rank's real text tokens."""
         measured = self.steps >= self.warmup
         if measured and self._opened is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import psutil
@@ -39,7 +39,7 @@ class LiveTensors(TorchDispatchMode):
         return result
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key = identity(storage)
         if key in self._known or key in self._live:
             return
         self._live[key] = size = storage.nbytes()
@@ -57,8 +57,13 @@ def storages(tensors: Iterable[Tensor]) -> Storages:
     for tensor in tensors:
         if tensor.layout == torch.strided and tensor.device.type != "meta":
             storage = tensor.untyped_storage()
-            found[storage._cdata] = storage.nbytes()
+            found[identity(storage)] = storage.nbytes()
     return found
+
+
+def identity(storage: torch.UntypedStorage) -> int:
+    """The address of the storage's own object: unlike the data's, never that of another one while it lives."""
+    return storage._cdata  # pyright: ignore[reportPrivateUsage] -- torch has no public name for it
 
 
 def live() -> Storages:
@@ -76,7 +81,7 @@ class Ledger:
         self._before = live() if device.type == "cpu" else {}
 
     @contextlib.contextmanager
-    def phase(self, name: str, module: torch.nn.Module, optimizer: Any) -> Iterator[None]:
+    def phase(self, name: str, module: torch.nn.Module, optimizer: Any) -> Generator[None, None, None]:
         """Measures what runs inside: on a CPU one instrumented step, on a GPU the whole phase."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -124,8 +129,9 @@ def _parameter_tensors(module: torch.nn.Module) -> Iterator[Tensor]:
     """Parameters and buffers as they lie in memory: under ZeRO-3 the rank's shard, and what is gathered."""
     for parameter in module.parameters():
         yield parameter.data
-        if hasattr(parameter, "ds_tensor"):
-            yield parameter.ds_tensor
+        shard: Tensor | None = getattr(parameter, "ds_tensor", None)
+        if shard is not None:
+            yield shard
     yield from module.buffers()
 
 

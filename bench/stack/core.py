@@ -62,8 +62,8 @@ class Stack(nn.Module, ABC):
     -P..-1, so that the text keeps its own.
     """
 
-    has_lm_head: bool
     causal: bool
+    backbone: Any  # a PreTrainedModel; the walk reaches into it by names that its type does not declare
 
     def __init__(self, backbone: PreTrainedModel):
         super().__init__()

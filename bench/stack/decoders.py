@@ -14,7 +14,6 @@ from bench.stack.core import Batch, Stack, Stream
 
 class Gpt2(Stack):
     causal = True
-    has_lm_head = True
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -52,7 +51,6 @@ class Gpt2(Stack):
 
 class Llama(Stack):
     causal = True
-    has_lm_head = True
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -120,7 +118,11 @@ def _sees_prompt(prompt_tokens: int) -> Callable[..., Any] | None:
     """For a mask: every position sees the prompt tokens before it."""
     if prompt_tokens == 0:
         return None
-    return lambda batch, head, query, key: (key < prompt_tokens) & (key <= query)
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key < prompt_tokens) & (key <= query)
+
+    return sees
 
 
 MASKS = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}

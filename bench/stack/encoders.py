@@ -21,10 +21,6 @@ class Bert(Stack):
         return self.backbone.base_model
 
     @property
-    def has_lm_head(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] -- told by the checkpoint
-        return self.backbone is not self.base
-
-    @property
     def word_embeddings(self) -> nn.Embedding:
         return self.base.embeddings.word_embeddings
 
