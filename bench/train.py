@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -11,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import data, environment, toy
-from bench.backbones import Backbone
-from bench.cells import Cell, identity_json
+from bench import data, environment
+from bench.cells import Cell
 from bench.engine import Engine, World
 from bench.perturb import View
+from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
 from bench.records import Cost, Point, Quality, Record
 from bench.seeds import stream_seed
-from bench.stack import load
-from bench.templates import Encoded, Templater
-from bench.tuned import Tuned
+from bench.templates import Encoded
 
 EVALUATION_BATCH = 64  # examples per rank and forward
 WARMUP_STEPS = 5  # not timed
@@ -43,18 +40,6 @@ class Progress:
     phase: str
     step: int
     steps: int
-
-
-@dataclass(frozen=True)
-class Encodings:
-    """The examples of a cell as tokens."""
-
-    train: list[Encoded]
-    dev: list[Encoded]
-    test: list[Encoded]
-    splits: data.Splits
-    answer_ids: list[int]
-    pad: int
 
 
 def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record | None:
@@ -94,59 +79,6 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
     )
 
 
-def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
-    """The model of a cell, freshly loaded and initialised from its seed, and its data."""
-    location = locate(cell.backbone)
-    stack = load(cell.backbone, location)
-    plain = cell.head.kind == "linear"
-    length = min(cell.max_length, stack.max_text)
-    encodings = encode(cell, location, stack.causal, plain, length)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(cell.seed, "init"))
-        attachment = cell.method.attach(stack)
-        head = cell.head.build(stack, encodings.answer_ids)
-    return Tuned(stack, attachment, head, cell.lower_dropout), encodings
-
-
-def locate(backbone: Backbone) -> str:
-    return str(toy.ensure(backbone.name)) if backbone.source == "built-in" else backbone.location
-
-
-@functools.lru_cache(maxsize=8)
-def tokenizer(location: str, revision: str | None) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(location, revision=revision or "main")
-
-
-_encoded: dict[str, list[Encoded]] = {}  # of this process, by task, backbone, head and split
-
-
-def encode(cell: Cell, location: str, causal: bool, plain: bool, max_length: int) -> Encodings:
-    """The cell's examples as tokens. Dev and test of a cell are often those of the cell before."""
-    tokens = tokenizer(location, cell.backbone.revision)
-    templater = Templater(cell.task, tokens, causal, plain, max_length)
-    splits = data.split(cell.task, cell.regime, cell.seed)
-    same = f"{identity_json(cell.task)}{identity_json(cell.backbone)}{plain}{max_length}{splits.data}"
-
-    def of(examples: Sequence[data.Example], kept_as: str | None = None) -> list[Encoded]:
-        if kept_as is not None and (key := f"{same}{kept_as}") in _encoded:
-            return _encoded[key]
-        made = [templater.encode(example.texts, example.label) for example in examples]
-        if kept_as is not None:
-            _encoded[f"{same}{kept_as}"] = made
-        return made
-
-    return Encodings(
-        train=of(splits.train),
-        dev=of(splits.dev),
-        test=of(splits.test, "test"),
-        splits=splits,
-        answer_ids=list(range(len(cell.task.words))) if plain else templater.answer_ids(),
-        pad=tokens.pad_token_id if tokens.pad_token_id is not None else 0,
-    )
-
-
 class _Run:
     """The loop of one cell and what it measures on the way."""
 
@@ -172,7 +104,11 @@ class _Run:
         torch.manual_seed(stream_seed(cell.seed, f"dropout {self.world.rank}"))
         every = cell.evaluate_every or max(1, cell.steps // 10)
         lengths = [len(example.ids) for example in self.encodings.train]
-        batches = data.training_batches(lengths, cell.batch_size, cell.steps, cell.seed)
+        batches = list(data.training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
+        # memory is followed in the step with the longest example, once the optimizer has its state
+        self.followed = max(
+            range(min(1, cell.steps - 1), cell.steps), key=lambda i: max(lengths[j] for j in batches[i])
+        )
         self.tell(Progress("train", 0, cell.steps))
         with self.clock.phase("train"):
             self.engine.train()
@@ -191,13 +127,17 @@ class _Run:
         def work() -> None:
             self.losses.append(self.engine.step([self._views(step, share) for share in shares]))
 
-        if step + 1 < cell.steps:
+        if step != self.followed:
             with self.steps.step(tokens, sum(map(len, shares))):
                 work()
             return
-        self.steps.pause()  # the last step is followed tensor by tensor, not timed
-        with self.ledger.phase("train", self.engine.tuned, self.engine.optimizer):
+        self.steps.pause()  # this step is not timed: on a CPU every tensor is followed
+        with self._followed("train"):
             work()
+
+    def _followed(self, phase: str) -> AbstractContextManager[None]:
+        kept = self.best[2].values() if self.best is not None else ()
+        return self.ledger.phase(phase, self.engine.tuned, self.engine.optimizer, kept)
 
     def _views(self, step: int, ids: list[int]) -> list[View]:
         """The clean view of a micro-batch and the regularizer's."""
@@ -257,7 +197,7 @@ class _Run:
                 ids = mine[n] if n < len(mine) else passes[0]  # ZeRO-3 needs all ranks in each forward
                 batch = data.collate([examples[i] for i in ids], self.encodings.pad, ids, world.device)
                 if measured and n == 0:
-                    with self.ledger.phase("evaluate", tuned, self.engine.optimizer):
+                    with self._followed("evaluate"):
                         predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)
                 else:
                     predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)

@@ -96,15 +96,15 @@ def test_ledger_counts_this_cell_only_and_adds_up() -> None:
     optimizer = torch.optim.AdamW(module.parameters())
     module(torch.ones(2, 50)).sum().backward()
     optimizer.step()
-    extra = torch.ones(100)
-    with ledger.phase("train", module, optimizer):
+    extra, kept = torch.ones(100), torch.ones(50_000)
+    with ledger.phase("train", module, optimizer, [kept]):
         grown = torch.zeros(25_000) + 1
     (row,) = ledger.rows
     assert (row.rank, row.host, row.phase, row.peak_reserved_bytes) == (3, "here", "train", None)
     assert row.owners["parameters"] == 1020 * 4
     assert row.owners["optimizer_state"] == 2 * 1020 * 4 + 2 * 4, "two moments, and a step count per parameter"
     assert row.owners["other"] >= 1020 * 4 + extra.nbytes, "gradients and the extra tensor"
-    assert row.owners["other"] < before.nbytes, "what was there before is not counted"
+    assert row.owners["other"] < before.nbytes, "neither what was there before nor what is kept is counted"
     assert row.owners["step"] == 2 * grown.nbytes
     assert row.peak_allocated_bytes == sum(row.owners.values())
     assert row.rss_bytes and row.rss_bytes > row.peak_allocated_bytes

@@ -15,8 +15,8 @@ from bench.engine import LINEAR, Engine, World
 from bench.matrix import parse_zero
 from bench.methods import METHODS
 from bench.perturb import REGULARIZERS, View
+from bench.prepare import prepare
 from bench.tasks import TASKS, Regime
-from bench.train import prepare
 
 METHOD_TABLE = [
     {"kind": "full"},

@@ -1,7 +1,7 @@
 """Memory of this rank by phase and owner.
 
-On a GPU peaks are the allocator's, reset at the start of each phase. On a CPU they are the bytes of live tensors,
-followed through one step that is not timed: what was live before it, by owner, and what the step added at most.
+Measured in one step of a phase, which is not timed. On a GPU the peak is the allocator's, reset before the step; on
+a CPU it is the bytes of live tensors: what was live before the step, by owner, and what the step added at most.
 """
 
 from __future__ import annotations
@@ -52,13 +52,15 @@ class LiveTensors(TorchDispatchMode):
 
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
-    """Each storage once, however many tensors view it; meta and sparse tensors have none."""
-    found: Storages = {}
+    """Each storage once, however many tensors view it."""
+    return {identity(storage): storage.nbytes() for storage in _storages(tensors)}
+
+
+def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
+    """Of every tensor its storage; meta and sparse tensors have none."""
     for tensor in tensors:
         if tensor.layout == torch.strided and tensor.device.type != "meta":
-            storage = tensor.untyped_storage()
-            found[identity(storage)] = storage.nbytes()
-    return found
+            yield tensor.untyped_storage()
 
 
 def identity(storage: torch.UntypedStorage) -> int:
@@ -68,8 +70,12 @@ def identity(storage: torch.UntypedStorage) -> int:
 
 def live() -> Storages:
     """The storages of all tensors that Python holds."""
+    return {identity(storage): storage.nbytes() for storage in _live_storages()}
+
+
+def _live_storages() -> list[torch.UntypedStorage]:
     # `type`, not `isinstance`: some libraries' lazy objects load themselves when asked for their class
-    return storages([o for o in gc.get_objects() if issubclass(type(o), Tensor)])
+    return list(_storages([o for o in gc.get_objects() if issubclass(type(o), Tensor)]))
 
 
 class Ledger:
@@ -78,11 +84,17 @@ class Ledger:
     def __init__(self, device: torch.device, rank: int, host: str):
         self.device, self.rank, self.host = device, rank, host
         self.rows: list[Memory] = []
-        self._before = live() if device.type == "cpu" else {}
+        # weak: an address may go to a new storage once its old one has died
+        self._before = [weakref.ref(storage) for storage in _live_storages()] if device.type == "cpu" else []
 
     @contextlib.contextmanager
-    def phase(self, name: str, module: torch.nn.Module, optimizer: Any) -> Generator[None, None, None]:
-        """Measures what runs inside: on a CPU one instrumented step, on a GPU the whole phase."""
+    def phase(
+        self, name: str, module: torch.nn.Module, optimizer: Any, kept: Iterable[Tensor] = ()
+    ) -> Generator[None, None, None]:
+        """Measures the step that runs inside.
+
+        `kept`: tensors that the suite holds in host memory for itself, which are no cost of the cell.
+        """
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             yield
@@ -91,9 +103,10 @@ class Ledger:
             owners["step"] = peak - sum(owners.values())
             self._add(name, peak, torch.cuda.max_memory_reserved(self.device), owners)
             return
-        known = {key: size for key, size in live().items() if key not in self._before}
+        ours = storages(kept) | {identity(s): s.nbytes() for ref in self._before if (s := ref()) is not None}
+        known = {key: size for key, size in live().items() if key not in ours}
         owners = self._owners(module, optimizer, known)
-        tracker = LiveTensors(known | self._before)
+        tracker = LiveTensors(known | ours)
         with tracker:
             yield
         owners["step"] = tracker.peak

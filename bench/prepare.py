@@ -1,0 +1,83 @@
+"""From a cell to what it trains: the model, freshly loaded and initialised from its seed, and its tokens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench import data, toy
+from bench.backbones import Backbone
+from bench.cells import Cell, identity_json
+from bench.seeds import stream_seed
+from bench.stack import load
+from bench.templates import Encoded, Templater
+from bench.tuned import Tuned
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The examples of a cell as tokens."""
+
+    train: list[Encoded]
+    dev: list[Encoded]
+    test: list[Encoded]
+    splits: data.Splits
+    answer_ids: list[int]
+    pad: int
+
+
+def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
+    """The model of a cell, freshly loaded and initialised from its seed, and its data."""
+    location = locate(cell.backbone)
+    stack = load(cell.backbone, location)
+    plain = cell.head.kind == "linear"
+    length = min(cell.max_length, stack.max_text)
+    encodings = encode(cell, location, stack.causal, plain, length)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(cell.seed, "init"))
+        attachment = cell.method.attach(stack)
+        head = cell.head.build(stack, encodings.answer_ids)
+    return Tuned(stack, attachment, head, cell.lower_dropout), encodings
+
+
+def locate(backbone: Backbone) -> str:
+    return str(toy.ensure(backbone.name)) if backbone.source == "built-in" else backbone.location
+
+
+@functools.lru_cache(maxsize=8)
+def tokenizer(location: str, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(location, revision=revision or "main")
+
+
+_encoded: dict[str, list[Encoded]] = {}  # of this process, by task, backbone, head and split
+
+
+def encode(cell: Cell, location: str, causal: bool, plain: bool, max_length: int) -> Encodings:
+    """The cell's examples as tokens. Dev and test of a cell are often those of the cell before."""
+    tokens = tokenizer(location, cell.backbone.revision)
+    templater = Templater(cell.task, tokens, causal, plain, max_length)
+    splits = data.split(cell.task, cell.regime, cell.seed)
+    same = f"{identity_json(cell.task)}{identity_json(cell.backbone)}{plain}{max_length}{splits.data}"
+
+    def of(examples: Sequence[data.Example], kept_as: str | None = None) -> list[Encoded]:
+        if kept_as is not None and (key := f"{same}{kept_as}") in _encoded:
+            return _encoded[key]
+        made = [templater.encode(example.texts, example.label) for example in examples]
+        if kept_as is not None:
+            _encoded[f"{same}{kept_as}"] = made
+        return made
+
+    return Encodings(
+        train=of(splits.train),
+        dev=of(splits.dev),
+        test=of(splits.test, "test"),
+        splits=splits,
+        answer_ids=list(range(len(cell.task.words))) if plain else templater.answer_ids(),
+        pad=tokens.pad_token_id if tokens.pad_token_id is not None else 0,
+    )
