@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,11 @@ class Engine:
         """The bare module."""
         return self._engine.module
 
-    def step(self, passes: list[list[View]]) -> Tensor:
-        """One optimizer step over the views of each micro-batch; the mean clean loss of this rank, detached."""
+    def step(self, passes: Iterable[list[View]]) -> Tensor:
+        """One optimizer step over the views of each micro-batch; the mean clean loss of this rank, detached.
+
+        A micro-batch's views are made when its turn comes: those of an accumulated step are never all there.
+        """
         losses: list[Tensor] = []
         for views in passes:
             loss, clean = self._engine(views)

@@ -25,6 +25,7 @@ from pathlib import Path
 from bench import files, records
 from bench.cells import Cell
 from bench.records import Failure, Record
+from bench.settings import InputError, Problem
 
 POLL_SECONDS = 0.2
 STARTS = 2  # how often a group may die before its first cell
@@ -56,7 +57,6 @@ class Launch:
     results: Path
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)  # further ones for the deepspeed launcher
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
@@ -91,7 +91,8 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
         queue = {"results": str(launch.results.resolve()), "cells": [cell.content() for cell in left]}
         files.write(work / "queue.json", json.dumps(queue))
         reader = _Reader(work / "events.jsonl", launch.results, watch)
-        with _processes(command(left[0].ranks, work, launch), work, launch) as process:
+        ranks = left[0].ranks
+        with _processes(command(ranks, work, launch), work, environment(ranks, launch)) as process:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
                 reader.read()
@@ -119,7 +120,10 @@ def command(ranks: int, work: Path, launch: Launch) -> list[str]:
 
 
 def include(hostfile: Path, ranks: int) -> str:
-    """DeepSpeed's `--include` for the first `ranks` slots of a hostfile: `host1:0,1@host2:0`."""
+    """DeepSpeed's `--include` for the first `ranks` slots of a hostfile: `host1:0,1@host2:0`.
+
+    InputError when it has fewer, or is no hostfile.
+    """
     chosen: list[str] = []
     left = ranks
     for host, slots in read_hostfile(hostfile).items():
@@ -128,43 +132,49 @@ def include(hostfile: Path, ranks: int) -> str:
             chosen.append(f"{host}:{','.join(map(str, range(take)))}")
             left -= take
     if left:
-        raise LaunchError(f"{hostfile}: {ranks} ranks wanted, {ranks - left} slots found")
+        raise InputError(str(hostfile), [Problem("slots", f"found {ranks - left}, expected at least {ranks}")])
     return "@".join(chosen)
 
 
 def read_hostfile(hostfile: Path) -> dict[str, int]:
-    """Host to slots. LaunchError names the line that is none."""
+    """Host to slots. InputError names the line that is none."""
     hosts: dict[str, int] = {}
-    for number, line in enumerate(hostfile.read_text("utf-8").splitlines(), 1):
+    try:
+        lines = hostfile.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(hostfile), [Problem("file", getattr(error, "strerror", None) or str(error))]) from error
+    for number, line in enumerate(lines, 1):
         words = line.split("#")[0].split()
         if not words:
             continue
         slots = words[-1].removeprefix("slots=")
         if len(words) != 2 or words[-1] == slots or not slots.isdigit() or words[0] in hosts:
-            raise LaunchError(f"{hostfile}: line {number}: found {line!r}, expected `host slots=n`, each host once")
+            message = f"found {line!r}, expected `host slots=n`, each host once"
+            raise InputError(str(hostfile), [Problem(f"line {number}", message)])
         hosts[words[0]] = int(slots)
     return hosts
 
 
 def environment(ranks: int, launch: Launch) -> dict[str, str]:
     """Ours, with the cores of this machine shared among the ranks where the user has not set threads."""
-    made = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **launch.environment}
+    made = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     if launch.hostfile is None:
         made.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
     return made
 
 
 @contextlib.contextmanager
-def _processes(arguments: list[str], work: Path, launch: Launch) -> Generator[subprocess.Popen[bytes], None, None]:
+def _processes(
+    arguments: list[str], work: Path, variables: dict[str, str]
+) -> Generator[subprocess.Popen[bytes], None, None]:
     """The launcher and its ranks in one session, which ends with this block whatever happens."""
-    ranks = json.loads((work / "queue.json").read_text("utf-8"))["cells"][0]["ranks"]
     with (work / "log").open("wb") as log:
         process = subprocess.Popen(
             arguments,
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment(ranks, launch),
+            env=variables,
             start_new_session=True,
         )
         try:

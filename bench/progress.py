@@ -28,14 +28,15 @@ class Display:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[running]}", table_column=None),
+            TextColumn("{task.fields[running]}"),
+            TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("cells", total=total, running="starting")
+        self.task = self.bar.add_task("cells", total=total, running="starting", speed="")
 
     def __enter__(self) -> Display:
         self.bar.start()
@@ -53,7 +54,7 @@ class Display:
 
     def _finished(self, record: Record) -> None:
         self.done += 1
-        self.bar.update(self.task, completed=self.done)
+        self.bar.update(self.task, completed=self.done, speed=f"{self.seconds / self.done:.1f} s/cell")
         self.bar.console.print(
             f"[{self.done}/{self.total}] {shortened(record.name)}  {summary(record)}",
             highlight=False,

@@ -97,6 +97,7 @@ class _Run:
         self.steps = StepClock(world.device, min(WARMUP_STEPS, cell.steps // 3))
         self.losses: list[Tensor] = []  # since the last evaluation, on the device
         self.curve: list[Point] = []
+        self.followed = 0  # the step whose memory is measured
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
 
     def train(self) -> None:
@@ -105,10 +106,7 @@ class _Run:
         every = cell.evaluate_every or max(1, cell.steps // 10)
         lengths = [len(example.ids) for example in self.encodings.train]
         batches = list(data.training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
-        # memory is followed in the step with the longest example, once the optimizer has its state
-        self.followed = max(
-            range(min(1, cell.steps - 1), cell.steps), key=lambda i: max(lengths[j] for j in batches[i])
-        )
+        self.followed = heaviest(batches, lengths)
         self.tell(Progress("train", 0, cell.steps))
         with self.clock.phase("train"):
             self.engine.train()
@@ -125,7 +123,7 @@ class _Run:
         tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
 
         def work() -> None:
-            self.losses.append(self.engine.step([self._views(step, share) for share in shares]))
+            self.losses.append(self.engine.step(self._views(step, share) for share in shares))
 
         if step != self.followed:
             with self.steps.step(tokens, sum(map(len, shares))):
@@ -223,6 +221,12 @@ class _Run:
             total_parameters=sum(map(size, parameters)),
             checkpoint_bytes=sum(size(p) * p.element_size() for p in trainable),
         )
+
+
+def heaviest(batches: list[list[int]], lengths: list[int]) -> int:
+    """The step with the longest example; not the first, in which the optimizer makes its state, if there is another."""
+    steps = range(len(batches))[1:] or range(1)
+    return max(steps, key=lambda step: max(lengths[i] for i in batches[step]))
 
 
 def size(parameter: torch.nn.Parameter) -> int:

@@ -117,7 +117,7 @@ Expand = Callable[..., list[Cell]]
 
 @pytest.fixture
 def write_matrix(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
-    """A matrix file over the tiny checkpoint: `axes` override a single small cell, other keys go in as they are."""
+    """A matrix file whose defaults are one small cell on the tiny checkpoint; other keys go in as they are."""
 
     def write(axes: dict[str, Any] | None = None, name: str = "matrix", **keys: Any) -> Path:
         base: dict[str, Any] = {
@@ -130,7 +130,7 @@ def write_matrix(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
             "evaluate_every": 3,
         }
         file = tmp_path / f"{name}.yaml"
-        file.write_text(json.dumps({"axes": {**base, **(axes or {})}, **keys}))  # JSON is YAML
+        file.write_text(json.dumps({"defaults": base, "axes": axes or {"seed": 0}, **keys}))  # JSON is YAML
         return file
 
     return write

@@ -60,6 +60,7 @@ def test_bad_input_is_one_line_without_traceback_and_exit_2(write_matrix, tmp_pa
         (["run", "quickstrt"], "did you mean quickstart?"),
         (["expand", write_matrix({"method": "ful"})], "axes.method: found 'ful', expected one of"),
         (["board", tmp_path / "nowhere"], "nowhere/records: no such folder"),
+        (["run", write_matrix(name="ok"), "--hostfile", tmp_path / "none", "--dry"], "none: file: No such file"),
         (["run", write_matrix(name="ok"), "--results", tmp_path, "--retry", "broken"], "--retry: found broken"),
     ]
     for arguments, expected in cases:

@@ -46,8 +46,8 @@ def test_product_include_and_exclude(expand: Expand) -> None:
     assert len(cells) == 12 - 2 - 2 + 2
     assert not [c for c in cells if c.method.kind == "full" and c.regularizer.label == "noise sigma=0.2"]
     assert [(c.ranks, c.task.name, c.steps) for c in cells[-2:]] == [
-        (2, "toy-natural-1", 300),
-        (4, "toy-natural-1", 300),
+        (2, "toy-natural-1", 6),
+        (4, "toy-natural-1", 6),
     ]
     assert [c.seed for c in cells[:8]] == [0, 0, 1, 0, 0, 1, 0, 1], "the last axis of the file varies fastest"
 
@@ -149,8 +149,12 @@ axes:
             {},
             "axes.regularizer: depth is 3, but the backbone has 3 layers (0..2)",
         ),
-        ({"ranks": 3}, {}, "axes.batch_size: found 8, expected a multiple of ranks 3"),
-        ({"micro_batch_size": 3}, {}, "axes.batch_size: found 8, expected a multiple of ranks 1 x micro_batch_size 3"),
+        ({"ranks": 3}, {}, "defaults.batch_size: found 8, expected a multiple of ranks 3"),
+        (
+            {"micro_batch_size": 3},
+            {},
+            "defaults.batch_size: found 8, expected a multiple of ranks 1 x micro_batch_size 3",
+        ),
         (
             {},
             {"exclude": [{"method": "prompt_tuning"}]},

@@ -18,8 +18,9 @@ import torch
 from test_cli import bench
 
 from bench import records
-from bench.launch import LaunchError, include, read_hostfile
+from bench.launch import include, read_hostfile
 from bench.records import Record
+from bench.settings import InputError
 from bench.worker import status_of
 
 STAGES = ["zero0", "zero1", "zero2", "zero3"]
@@ -89,19 +90,25 @@ def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> 
             "ranks": [1, 2],
             "steps": 4,
             "evaluate_every": 2,
+            "micro_batch_size": 4,  # one rank accumulates two passes, two ranks do not
         },
         exclude=[
             {"method": "full", "regularizer": "noise"},
             {"method": "late_prompt", "regularizer": ["none", "attack"]},
             {"method": "peft", "regularizer": ["noise", "attack"]},
         ],
+        include=[{"precision": "bf16", "regularizer": "attack", "zero": STAGES, "ranks": 2, "steps": 4}],
     )
     results = tmp_path / "results"
     done = bench("run", file, "--results", results)
     assert done.returncode == 0, done.stdout + done.stderr
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in by_name(results).values():
-        groups.setdefault((record.labels.method, record.labels.regularizer), []).append(record)
+        groups.setdefault((record.labels.method, record.labels.regularizer, record.cell["precision"]), []).append(
+            record
+        )
+    in_bf16 = groups.pop(("full", "attack", "bf16"))
+    assert len(in_bf16) == 4 and all(record.status == "ok" for record in in_bf16)
     assert len(groups) == 4
     for key, same in groups.items():
         assert len(same) == 8
@@ -122,12 +129,13 @@ def assert_measured(made) -> None:
         assert cost.measured_steps == 2, "4 steps, less one of warm-up and the one that memory is followed in"
         assert cost.step_milliseconds.p50 <= cost.step_milliseconds.p90 <= cost.step_milliseconds.p99
         assert {"load", "setup", "train", "evaluate"} <= cost.seconds.keys()
-        assert cost.checkpoint_bytes == 4 * cost.trainable_parameters
+        width = {"fp32": 4, "bf16": 2}[record.cell["precision"]]
+        assert cost.checkpoint_bytes == width * cost.trainable_parameters
         assert 0 < cost.trainable_parameters <= cost.total_parameters
         assert sorted((m.rank, m.phase) for m in record.memory) == [
             (rank, phase) for rank in range(ranks) for phase in ("evaluate", "train")
         ]
-        whole = 4 * cost.total_parameters
+        whole = width * cost.total_parameters
         for row in record.memory:
             assert row.peak_allocated_bytes == sum(row.owners.values())
             # ZeRO-3 holds the rank's shard, and what it has gathered of the rest at that moment
@@ -223,11 +231,11 @@ def test_hostfile_and_include(tmp_path: Path) -> None:
     assert read_hostfile(hostfile) == {"node1": 4, "node2": 4}
     assert include(hostfile, 1) == "node1:0"
     assert include(hostfile, 6) == "node1:0,1,2,3@node2:0,1"
-    with pytest.raises(LaunchError, match="9 ranks wanted, 8 slots found"):
+    with pytest.raises(InputError, match="hosts: slots: found 8, expected at least 9"):
         include(hostfile, 9)
     for line in ("node1", "node1 slots=x", "node1 slot=4", "a slots=1\na slots=2"):
         hostfile.write_text(line)
-        with pytest.raises(LaunchError, match=r"line \d: found .*expected `host slots=n`"):
+        with pytest.raises(InputError, match=r"hosts: line \d: found .*expected `host slots=n`"):
             read_hostfile(hostfile)
 
 
