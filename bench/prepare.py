@@ -13,7 +13,7 @@ from bench import data, toy
 from bench.backbones import Backbone
 from bench.cells import Cell, identity_json
 from bench.seeds import stream_seed
-from bench.stack import load
+from bench.stack.families import load
 from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
 

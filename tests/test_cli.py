@@ -36,6 +36,17 @@ assert not heavy, heavy
         assert done.returncode == 0, (arguments, done.stderr)
 
 
+def test_reading_a_matrix_does_not_wait_for_transformers() -> None:
+    script = """
+import sys
+from bench import matrix, session
+matrix.load("quickstart").expand()
+assert "transformers" not in sys.modules and "deepspeed" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("what", ["methods", "backbones", "tasks", "regularizers", "zero", "matrices"])
 def test_list_names_every_member(what: str) -> None:
     done = bench("list", what, "--json")

@@ -13,7 +13,7 @@ from bench.heads import AnswerWords, Linear
 from bench.methods import METHODS
 from bench.perturb import REGULARIZERS, View
 from bench.settings import parse_kind
-from bench.stack import build
+from bench.stack.families import build
 from bench.tuned import Tuned
 
 METHOD_TABLE = [

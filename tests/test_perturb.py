@@ -10,7 +10,8 @@ from test_methods import tuned
 from bench.perturb.attack import Attack, length
 from bench.perturb.base import Shift
 from bench.perturb.noise import Noise
-from bench.stack import WORDS, Batch, Stream, build
+from bench.stack import WORDS, Batch, Stream
+from bench.stack.families import build
 
 
 def delta_of(view) -> torch.Tensor:

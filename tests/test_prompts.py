@@ -10,7 +10,8 @@ from conftest import HIDDEN, batch_for, tiny
 from torch import nn
 
 from bench.prompts import Free, Insert, Naive, Pooling, adaptive_pool
-from bench.stack import Stream, build
+from bench.stack import Stream
+from bench.stack.families import build
 
 
 @pytest.mark.parametrize("bins", [1, 3, 5, 10])

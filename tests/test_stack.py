@@ -7,7 +7,8 @@ import torch
 from conftest import HIDDEN, LAYERS, MODELS, batch_for, tiny
 
 from bench.prompts import Free, Insert
-from bench.stack import WORDS, build
+from bench.stack import WORDS
+from bench.stack.families import build
 
 
 def own_forward(model, batch, **options):

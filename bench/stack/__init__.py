@@ -1,41 +1,5 @@
-"""Backbones as Stacks. `build` wraps a loaded Hugging Face model; `load` reads one from disk or the hub."""
+"""Backbones as Stacks: the core here, the architectures in `families`."""
 
-from __future__ import annotations
+from bench.stack.core import WORDS, Batch, Edit, Stack, Stream
 
-from typing import Any
-
-import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
-from transformers.utils import logging
-
-from bench.backbones import FAMILIES, Backbone
-from bench.stack.core import WORDS, Batch, Edit, Stack, Stream, no_grad_if
-from bench.stack.decoders import Gpt2, Llama
-from bench.stack.encoders import Bert, Roberta
-
-__all__ = ["WORDS", "Batch", "Edit", "Stack", "Stream", "build", "load", "no_grad_if"]
-
-STACKS: dict[str, type[Stack]] = {"bert": Bert, "roberta": Roberta, "gpt2": Gpt2, "llama": Llama}
-
-
-def build(model: PreTrainedModel) -> Stack:
-    """The Stack of a loaded model. ValueError names a model type that no family walks."""
-    model_type = model.config.model_type
-    if model_type not in FAMILIES:
-        raise ValueError(f"backbone: model_type is {model_type}, expected one of {', '.join(sorted(FAMILIES))}")
-    return STACKS[FAMILIES[model_type]](model)
-
-
-def load(backbone: Backbone, location: str) -> Stack:
-    """The Stack of `backbone` from `location` (a folder, or a name on the hub), in fp32, frozen, in eval mode."""
-    logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": torch.float32}
-    if backbone.revision is not None:
-        options["revision"] = backbone.revision
-    if not backbone.lm_head:
-        model = AutoModel.from_pretrained(location, add_pooling_layer=False, **options)
-    elif STACKS[FAMILIES[backbone.model_type]].causal:
-        model = AutoModelForCausalLM.from_pretrained(location, **options)
-    else:
-        model = AutoModelForMaskedLM.from_pretrained(location, **options)
-    return build(model).eval()
+__all__ = ["WORDS", "Batch", "Edit", "Stack", "Stream"]
