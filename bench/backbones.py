@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from bench import toy
+from bench import settings, toy
 from bench.settings import Problem, Settings, nearest, shown, unknown
 
 # model_type of a Hugging Face config -> the family whose Stack walks it
@@ -22,6 +22,9 @@ FAMILIES = {
     "qwen2": "llama",
     "qwen3": "llama",
 }
+
+
+CAUSAL = {"gpt2", "llama"}  # the families that are decoders
 
 
 class Backbone(Settings):
@@ -80,9 +83,9 @@ BACKBONES = {
 
 
 def parse(value: object, path: str, problems: list[Problem]) -> Backbone | None:
-    """A name of BACKBONES, or `{path: folder}` of a checkpoint as `save_pretrained` writes it.
+    """A name of BACKBONES, or `{path: folder}` of a checkpoint as `save_pretrained` writes it, with `name` if wanted.
 
-    The folder may hold environment variables: `{path: $MINILM}`. `name` and, for the hub, `revision` may be given.
+    The folder may hold environment variables: `{path: $MINILM}`.
     """
     if isinstance(value, str):
         if value in BACKBONES:
@@ -98,39 +101,44 @@ def parse(value: object, path: str, problems: list[Problem]) -> Backbone | None:
     return _folder(value["path"], value.get("name"), path, problems)
 
 
-def _folder(location: str, name: str | None, path: str, problems: list[Problem]) -> Backbone | None:
-    folder = Path(os.path.expandvars(location)).expanduser()
+def _folder(location: str, name: object, path: str, problems: list[Problem]) -> Backbone | None:
+    folder = Path(os.path.expanduser(os.path.expandvars(location)))
     config = folder / "config.json"
     try:
-        settings = json.loads(config.read_text("utf-8"))
-        model_type, architecture = settings["model_type"], (settings.get("architectures") or [""])[0]
-        layers = settings.get("num_hidden_layers", settings.get("n_layer"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content: Any = json.loads(config.read_text("utf-8"))
+        model_type, architectures = content["model_type"], content.get("architectures") or [""]
+        if not list(folder.glob("*.safetensors")):
+            raise FileNotFoundError(f"no *.safetensors in {folder}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         unset = " (is the variable set?)" if "$" in str(folder) else ""
-        message = f"found {location!r}{unset}, expected a folder with a checkpoint's config.json: {error}"
+        message = f"found {location!r}{unset}, expected a folder with a checkpoint's config.json and weights: {error!r}"
         problems.append(Problem(f"{path}.path", message))
         return None
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         problems.append(Problem(f"{path}.path", f"{config}: model_type: {unknown(model_type, FAMILIES)}"))
         return None
-    return Backbone(
-        name=name or folder.resolve().name,
-        source="folder",
-        location=str(folder.resolve()),
-        fingerprint=fingerprint(folder),
-        model_type=model_type,
-        layers=layers,
-        lm_head=architecture.endswith(("LM", "LMHeadModel", "ForPreTraining")),
-    )
+    fields = {
+        "name": folder.resolve().name if name is None else name,
+        "source": "folder",
+        "location": str(folder.resolve()),
+        "fingerprint": fingerprint(folder),
+        "model_type": model_type,
+        "layers": content.get("num_hidden_layers", content.get("n_layer")),
+        "lm_head": str(architectures[0]).endswith(("LM", "LMHeadModel", "ForPreTraining")),
+    }
+    return settings.parse(Backbone, fields, path, problems)
+
+
+CONTENT = ("*.safetensors", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash of a checkpoint: its config, and name, size, first and last MiB of each file of weights.
+    """A hash of a checkpoint: its config, and name, size, first and last MiB of its weights and tokenizer files.
 
     Not all bytes: a matrix must be read quickly also when the weights are 140 GB.
     """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted({file for pattern in CONTENT for file in folder.glob(pattern)}):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}".encode())
         with file.open("rb") as handle:

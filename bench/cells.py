@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backbones import Backbone
+from bench.backbones import CAUSAL, FAMILIES, Backbone
 from bench.heads import HEADS, AnswerWords, HeadSettings
 from bench.methods import METHODS, Method
 from bench.perturb import REGULARIZERS, Regularizer
@@ -101,12 +101,14 @@ class Cell(Settings):
         return [(field, message) for field, message in found if message is not None]
 
     def _batch_problem(self) -> str | None:
-        if self.batch_size % (self.ranks * self.micro) == 0 and self.batch_size >= self.ranks:
+        if self.batch_size >= self.ranks and self.batch_size % (self.ranks * self.micro) == 0:
             return None
         micro = "" if self.micro_batch_size is None else f" x micro_batch_size {self.micro_batch_size}"
         return f"found {self.batch_size}, expected a multiple of ranks {self.ranks}{micro}"
 
     def _head_problem(self) -> str | None:
+        if not self.backbone.lm_head and FAMILIES[self.backbone.model_type] in CAUSAL:
+            return f"{self.backbone.name} is a decoder without its LM head: expected a checkpoint that has it"
         if self.backbone.lm_head or self.head.kind == "linear":
             return None
         return f"found answer_words, but {self.backbone.name} has no LM head: expected linear"

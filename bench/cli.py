@@ -45,8 +45,10 @@ def run(
     dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
+    from bench.launch import stop_on_signals
     from bench.session import Session
 
+    stop_on_signals()
     session = Session(console, results, hostfile, launcher_argument or [])
     try:
         raise typer.Exit(session.run(matrix, retry or [], limit, dry))

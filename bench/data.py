@@ -7,6 +7,7 @@ the version of a library. Test is never touched by training or selection.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -117,9 +118,12 @@ def split(task: Task, regime: Regime, seed: int) -> Splits:
     train = splits["train"]
     chosen, dev = sample([example.label for example in train], len(task.labels), regime, seed, task.name)
     given = regime.label == "full" and "dev" in splits
-    ids = json.dumps([sorted(chosen), "given" if given else sorted(dev)])
+    if not dev and not given:
+        message = f"found {len(train)} examples in train, too few to take a dev set from"
+        raise InputError(f"task {task.name}", [Problem(f"regime {regime.label}", message)])
     if given:
-        chosen = list(range(len(train)))
+        chosen, dev = list(range(len(train))), []
+    ids = json.dumps([sorted(chosen), sorted(dev)])
     return Splits(
         train=[train[i] for i in chosen],
         dev=splits["dev"] if given else [train[i] for i in dev],
@@ -171,21 +175,27 @@ def apportion(total: int, sizes: Sequence[int]) -> list[int]:
 def training_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """`steps` global batches of example ids, every example once an epoch; examples of like length together.
 
-    Each batch comes sorted by length. Batches run over the end of an epoch, so all have `batch_size` examples.
+    Each batch comes sorted by length and has `batch_size` examples, all different where there are so many: what an
+    epoch leaves over starts the next one's first batch, and examples are grouped by length within an epoch only.
     """
     generator = np.random.default_rng(stream_seed(seed, "order"))
-    pending: list[int] = []
-    made = 0
-    while True:
-        while len(pending) < POOL * batch_size:
-            pending += generator.permutation(len(lengths)).tolist()
-        pool, pending = pending[: POOL * batch_size], pending[POOL * batch_size :]
-        pool.sort(key=lambda i: lengths[i])
-        for start in generator.permutation(POOL) * batch_size:
-            if made == steps:
-                return
-            yield pool[start : start + batch_size]
-            made += 1
+
+    def epochs() -> Iterator[list[int]]:
+        left: list[int] = []
+        while True:
+            order: list[int] = generator.permutation(len(lengths)).tolist()
+            line = left + sorted(order, key=set(left).__contains__)  # those left over come last, in their order
+            whole = [line[i : i + batch_size] for i in range(0, len(line) - batch_size + 1, batch_size)]
+            apart = 1 if left else 0  # a batch across two epochs is not grouped with others
+            left = line[len(whole) * batch_size :]
+            yield from whole[:apart]
+            for start in range(apart, len(whole), POOL):
+                pool = sorted(itertools.chain(*whole[start : start + POOL]), key=lengths.__getitem__)
+                for i in generator.permutation(len(pool) // batch_size) * batch_size:
+                    yield pool[i : i + batch_size]
+
+    for batch in itertools.islice(epochs(), steps):
+        yield sorted(batch, key=lengths.__getitem__)
 
 
 def share(ids: list[int], rank: int, ranks: int, micro: int) -> list[list[int]]:

@@ -78,8 +78,11 @@ def groups(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     """Runs every cell; afterwards each has a record. LaunchError when processes cannot be started at all."""
+    made = groups(cells)
+    for group in made:  # a hostfile with too few slots is known before anything starts
+        command(group[0].ranks, launch.results, launch)
     with _run_folder(launch.results) as folder:
-        for group in groups(cells):
+        for group in made:
             _serve(group, launch, folder, watch)
 
 
@@ -103,7 +106,9 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
             record = _died(cell, unfinished, process.returncode, work)
             records.write(launch.results, record)
             watch(Event("done", cell.name, record=record))
-        elif len(pending(left, launch.results)) == len(left):
+        elif len(pending(left, launch.results)) < len(left):
+            failed_starts = 0
+        else:
             failed_starts += 1
             if failed_starts == STARTS:
                 raise LaunchError(f"{shlex.join(process.args)}\n" + "\n".join(tail(work)))  # pyright: ignore
@@ -180,11 +185,32 @@ def _processes(
         try:
             yield process
         finally:
-            for ending in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, ending)
-                    _wait(process, seconds=10)
-            process.wait()
+            with _deaf():
+                for ending in (signal.SIGTERM, signal.SIGKILL):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, ending)
+                        _wait(process, seconds=10)
+                process.wait()
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def stop_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP stop a run as Ctrl-C does: by KeyboardInterrupt, with all its ranks."""
+    for one in STOPS:
+        signal.signal(one, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _deaf() -> Generator[None, None, None]:
+    """A second Ctrl-C must not leave ranks behind."""
+    before = [signal.signal(one, signal.SIG_IGN) for one in STOPS]
+    try:
+        yield
+    finally:
+        for one, handler in zip(STOPS, before, strict=True):
+            signal.signal(one, handler)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:

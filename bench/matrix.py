@@ -5,6 +5,7 @@ Everything wrong in a file is reported at once, before anything starts.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -26,6 +27,8 @@ from bench.settings import InputError, Problem, Settings, parse_kind, shown, unk
 
 Parser = Callable[[object, str, list[Problem]], Any]
 
+# what reading a file may raise besides what its parser promises: constructors of YAML tags raise all of these
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 KEYS = ("name", "defaults", "axes", "include", "exclude")
 _OPTIONAL = {name: info for name, info in Cell.model_fields.items() if not info.is_required()}
 DEFAULTS: dict[str, object] = {
@@ -122,8 +125,9 @@ def matches(pattern: object, value: object) -> bool:
 
 def find(matrix: str) -> Path:
     """A file, or the name of a shipped matrix. InputError lists the names."""
-    if Path(matrix).is_file():
-        return Path(matrix)
+    with contextlib.suppress(OSError):  # a name too long for a file is none
+        if Path(matrix).is_file():
+            return Path(matrix)
     names = files.shipped_names("matrices", ".yaml")
     if matrix in names:
         return files.shipped("matrices") / f"{matrix}.yaml"
@@ -136,7 +140,7 @@ def load(matrix: str) -> Matrix:
     problems: list[Problem] = []
     try:
         data = yaml.load(file.read_text("utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
     if not isinstance(data, dict):
         raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, expected a mapping with {KEYS}")])
@@ -155,6 +159,8 @@ def load(matrix: str) -> Matrix:
         problems.append(Problem("axes", "missing, expected at least one of axes and include"))
     for i, entry in enumerate(_list(data.get("exclude"), "exclude", problems)):
         made.exclude.append(rule := _mapping(entry, f"exclude[{i}]", problems))
+        if not rule:
+            problems.append(Problem(f"exclude[{i}]", "found nothing in it, expected fields and values to leave out"))
         for key in rule.keys() - Cell.model_fields.keys():
             problems.append(Problem(f"exclude[{i}].{key}", "unknown field: " + unknown(key, Cell.model_fields)))
     if problems:
@@ -183,16 +189,19 @@ def _choices(fields: Mapping[str, object], path: str, problems: list[Problem]) -
             problems.append(Problem(place, "found an empty list, expected at least one value"))
         for i, raw in enumerate(several):
             here = f"{place}[{i}]" if isinstance(given, list) else place
-            for one in _spread(raw) if name == "method" else [raw]:
+            for one in _spread(raw, here, problems) if name == "method" else [raw]:
                 made.setdefault(name, []).append(Choice(parser(name)(one, here, problems), here))
     return made
 
 
-def _spread(raw: object) -> list[object]:
+def _spread(raw: object, path: str, problems: list[Problem]) -> list[object]:
     """A method whose recipe lists several values, as one method for each combination of them."""
     if not isinstance(raw, Mapping) or not isinstance(recipe := raw.get("recipe"), Mapping):
         return [raw]
     lists = {k: v for k, v in recipe.items() if isinstance(v, list) and k != "betas"}
+    for key, values in lists.items():
+        if not values:
+            problems.append(Problem(f"{path}.recipe.{key}", "found an empty list, expected at least one value"))
     return [
         {**raw, "recipe": {**recipe, **dict(zip(lists, values, strict=True))}}
         for values in itertools.product(*lists.values())
@@ -244,20 +253,32 @@ def parse_zero(value: object, path: str, problems: list[Problem]) -> Zero | None
     if isinstance(value, str) and value in names:
         file = files.shipped("ds_configs") / f"{value}.json"
     elif isinstance(value, Mapping) and set(value) == {"path"}:
-        file = Path(os.path.expandvars(str(value["path"]))).expanduser()
+        file = Path(os.path.expanduser(os.path.expandvars(str(value["path"]))))
     else:
         problems.append(Problem(path, f"{unknown(value, names)}, or {{path: a DeepSpeed configuration}}"))
         return None
     try:
         config = json.loads(file.read_text("utf-8"))
         stage = config.get("zero_optimization", {}).get("stage", 0)
-    except (OSError, ValueError, AttributeError) as error:
+        if not all(isinstance(config.get(precision, {}), dict) for precision in ("bf16", "fp16")):
+            raise ValueError("bf16 and fp16: expected mappings")
+        if found := _first_auto(config):
+            raise ValueError(f"{found}: found 'auto', which only Hugging Face's Trainer fills in: expected a value")
+    except (*UNREADABLE,) as error:
         problems.append(Problem(path, f"{file}: expected a DeepSpeed configuration in JSON: {error}"))
         return None
-    if stage not in (0, 1, 2, 3):
+    if type(stage) is not int or stage not in (0, 1, 2, 3):
         problems.append(Problem(path, f"{file}: zero_optimization.stage: found {stage!r}, expected 0, 1, 2 or 3"))
         return None
     return Zero(name=file.stem, config=config)
+
+
+def _first_auto(config: Any, path: str = "") -> str | None:
+    """The place of the first 'auto' in a configuration."""
+    if not isinstance(config, dict):
+        return path if config == "auto" else None
+    places = (_first_auto(item, f"{path}.{key}".strip(".")) for key, item in config.items())
+    return next((place for place in places if place is not None), None)
 
 
 def _mapping(value: object, path: str, problems: list[Problem]) -> dict[str, Any]:
@@ -282,7 +303,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)

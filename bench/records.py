@@ -104,7 +104,7 @@ class Memory(Settings):
     peak_allocated_bytes: int | None  # allocator on a GPU; live tensors in an instrumented step on a CPU
     peak_reserved_bytes: int | None  # None on a CPU
     rss_bytes: int | None  # resident set of the process at the end of the phase
-    owners: dict[str, int]  # parameters, gradients, optimizer state, activations and other at the peak
+    owners: dict[str, int]  # parameters, optimizer_state, other (CPU only), and step: what it added at the peak
 
 
 class Environment(Settings):

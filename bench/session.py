@@ -30,7 +30,7 @@ class Session:
     arguments: list[str] = field(default_factory=list)
 
     def run(self, name: str, retry: list[str], limit: int | None, dry: bool) -> int:
-        """The exit status: 0 all done, 1 some cells failed or could not start."""
+        """The exit status: 0 when every cell has a record that says ok, else 1."""
         cells = matrix.load(name).expand()
         if not dry:
             self._forget(cells, retry)
@@ -45,7 +45,8 @@ class Session:
         if left:
             check_data(left)
             started = self._launch(left, where)
-        return self._finish(cells) if started else 1
+        done = self._finish(cells)
+        return 0 if started and done else 1
 
     def _launch(self, cells: list[Cell], where: Launch) -> bool:
         try:
@@ -59,17 +60,20 @@ class Session:
         return True
 
     def _forget(self, cells: list[Cell], retry: list[str]) -> None:
-        """Takes away the records whose status is to be tried again."""
+        """Takes away the records whose status is to be tried again, and the files that are no record."""
         known = records.Record.model_fields["status"].annotation.__args__  # pyright: ignore
         for status in retry:
             if status not in known:
                 raise InputError("command line", [Problem("--retry", f"found {status}, expected one of {known}")])
-        names = {cell.name for cell in cells}
-        for record in records.read_all(self.results).records if retry else []:
-            if record.name in names and record.status in retry:
-                records.path(self.results, record.name).unlink()
+        if not retry:
+            return
+        reading = records.read_all(self.results)
+        keep = {record.name for record in reading.records if record.status not in retry}
+        for name in records.recorded(self.results) & {cell.name for cell in cells} - keep:
+            records.path(self.results, name).unlink()
 
-    def _finish(self, cells: list[Cell]) -> int:
+    def _finish(self, cells: list[Cell]) -> bool:
+        """Writes the boards, prints that of `cells`; whether all of them are done."""
         reading = records.read_all(self.results)
         for line in reading.unreadable:
             self.say(f"left out: {line}")
@@ -77,10 +81,12 @@ class Session:
         names = {cell.name for cell in cells}
         mine = [record for record in reading.records if record.name in names]
         self.say(board.markdown(mine))
-        counts = Counter(record.status for record in mine)
+        counts: Counter[str] = Counter(record.status for record in mine)
+        if missing := len(cells) - len(mine):
+            counts["without a record"] = missing
         self.say(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
         self.say(" ".join(map(str, written)))
-        return 0 if set(counts) <= {"ok"} else 1
+        return set(counts) <= {"ok"}
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)

@@ -114,7 +114,7 @@ class Templater:
     def _encoded(self, encoding: Any, owners: list[str | None], label: int) -> Encoded:
         length = len(encoding.ids)
         if self.causal:  # some tokenizers close a text; the answer follows what is still open
-            while encoding.special_tokens_mask[length - 1]:
+            while length > 1 and encoding.special_tokens_mask[length - 1]:
                 length -= 1
         answer = length - 1 if self.plain or self.causal else owners.index("mask")
         return Encoded(

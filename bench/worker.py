@@ -42,6 +42,8 @@ def main() -> None:
     for number, content in enumerate(queue["cells"], 1):
         serve(rebuild(content), world, results, folder)
         gc.collect()
+        if world.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the allocator keeps of this cell is no memory of the next
         resident = psutil.Process().memory_info().rss
         base = base or resident
         if world.any(number >= MAX_CELLS or resident - base > MAX_LEAK_BYTES):

@@ -143,6 +143,26 @@ def test_batches_are_the_same_on_any_number_of_ranks() -> None:
             assert {len(part) for share in shares for part in share} == {micro}
 
 
+@pytest.mark.parametrize(("examples", "batch_size"), [(32, 16), (100, 16), (33, 16), (17, 16), (16, 16), (5, 2)])
+def test_the_examples_of_a_batch_differ(examples: int, batch_size: int) -> None:
+    batches = list(data.training_batches([i % 7 for i in range(examples)], batch_size, 50, seed=1))
+    assert len(batches) == 50 and all(len(set(batch)) == batch_size for batch in batches)
+    drawn = Counter(i for batch in batches for i in batch)
+    assert len(drawn) == examples and max(drawn.values()) - min(drawn.values()) <= 2
+
+
+def test_fewer_examples_than_a_batch_holds_repeat_evenly() -> None:
+    for batch in data.training_batches([3, 4, 5], 6, 10, seed=1):
+        assert sorted(batch) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_train_set_too_small_for_a_dev_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "trec", {"train": rows(6), "test": rows(4)})
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="task trec: regime full: found 6 examples in train, too few"):
+        data.split(TASKS["trec"], Regime(), 0)
+
+
 def test_every_example_comes_once_an_epoch() -> None:
     drawn = [i for batch in data.training_batches([5] * 64, 8, 24, seed=0) for i in batch]
     for epoch in range(3):

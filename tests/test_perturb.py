@@ -76,6 +76,14 @@ def test_without_a_radius_the_attack_steps_by_its_step_size() -> None:
     assert torch.allclose(length(delta_of(attack.view(model, batch)), "l2"), torch.tensor(0.7))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_gradient_of_zero_moves_nothing(norm, dtype: torch.dtype) -> None:
+    zero = torch.zeros(2, 3, 4, dtype=dtype)
+    moved = Attack(norm=norm).ascend(zero, zero, torch.ones(2, 3, dtype=torch.bool))
+    assert moved.dtype == dtype and torch.equal(moved, zero)
+
+
 def test_attack_restores_training_mode_and_runs_in_eval() -> None:
     model = tuned("roberta", {"kind": "late_prompt", "depth": 2}).train()
     seen: list[bool] = []

@@ -6,8 +6,10 @@ regularizer, over its seeds.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,17 +87,26 @@ def settings(records: Iterable[Record]) -> list[Setting]:
     for record in sorted(records, key=lambda record: record.name):
         shared = {key: value for key, value in record.cell.items() if key not in COMPARED}
         found.setdefault(_key(shared), []).append(record)
-    made = [_setting(group) for group in found.values()]
+    titles = Counter(_title(group[0]) for group in found.values())
+    made = [_setting(group, content if titles[_title(group[0])] > 1 else "") for content, group in found.items()]
     return sorted(made, key=lambda setting: (setting.title, setting.details))
 
 
-def _setting(records: list[Record]) -> Setting:
-    labels, cell = records[0].labels, records[0].cell
+def _title(record: Record) -> tuple[str, str]:
+    labels, cell = record.labels, record.cell
     title = " · ".join((labels.task, labels.regime, labels.backbone, f"{labels.zero}, {_ranks(cell)}"))
     details = (
         f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
         f"{labels.head}, {str(cell.get('select')).replace('_', ' ')}"
     )
+    return title, details
+
+
+def _setting(records: list[Record], content: str) -> Setting:
+    """`content`, the whole setting, is named by a hash where title and details fit another one too."""
+    title, details = _title(records[0])
+    if content:
+        details += f", other settings {hashlib.sha256(content.encode()).hexdigest()[:8]}"
     by_row: dict[str, list[Record]] = {}
     for record in records:
         key = _key([record.cell.get("method"), record.cell.get("regularizer")])

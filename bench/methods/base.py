@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import nn
 
 from bench.settings import Settings, departures, short
 from bench.stack import Stack
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Recipe(Settings):
     """How a method is trained: AdamW, the fields below. A matrix may override any of them."""
 
-    learning_rate: float
+    learning_rate: float = Field(gt=0)
     schedule: Literal["linear", "constant"] = "linear"  # after the warm-up, to 0 or not at all
-    warmup: float = 0.06  # share of the steps
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    clip: float = 1.0  # norm of all trainable gradients together
+    warmup: float = Field(default=0.06, ge=0, le=1)  # share of the steps
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    epsilon: float = Field(default=1e-8, gt=0)
+    clip: float = Field(default=1.0, ge=0)  # norm of all trainable gradients together; 0: none
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Any reparameterisation of the `peft` library, injected into the modules the Stack runs: LoRA first of all."""
 
+import json
 import warnings
 from typing import Any, Literal
 
@@ -23,8 +24,11 @@ class Peft(Method):
     @field_validator("config")
     @classmethod
     def is_peft_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        _parse(config)
-        return config
+        try:
+            _parse(config)
+            return json.loads(json.dumps(config, allow_nan=False))  # what a record can hold, and gives back the same
+        except (TypeError, AttributeError) as error:  # peft checks some values by using them
+            raise ValueError(str(error)) from error
 
     @property
     def label(self) -> str:
@@ -49,7 +53,7 @@ def _parse(config: dict[str, Any]) -> Any:
 
     injectable = {kind.value: kind for kind in PEFT_TYPE_TO_PREFIX_MAPPING}
     kind = config.get("peft_type")
-    if kind not in injectable:
+    if not isinstance(kind, str) or kind not in injectable:
         raise ValueError(f"peft_type: {unknown(kind, injectable)}")
     config_type = PEFT_TYPE_TO_CONFIG_MAPPING[injectable[kind]]
     given = {key: value for key, value in config.items() if key != "peft_type"}

@@ -57,17 +57,17 @@ class Attack(EmbeddingPerturbation):
         return per_example(batch, tuned.stack.hidden, uniform).to(tuned.dtype)
 
     def ascend(self, delta: Tensor, gradient: Tensor, eligible: Tensor) -> Tensor:
-        """One step along the gradient's direction, then back into the ball: delta and gradient [B, T, H]."""
-        gradient = gradient * eligible[..., None]
-        delta = delta + self.step_size * gradient / length(gradient, self.norm).clamp_min(1e-8)
-        if not self.radius:
-            return delta
-        if self.norm == "linf":
-            return delta.clamp(-self.radius, self.radius)
-        return delta * (self.radius / length(delta, "l2").clamp_min(1e-8)).clamp_max(1.0)
+        """One step along the gradient's direction, then back into the ball; [B, T, H], float32 inside."""
+        dtype, gradient = delta.dtype, gradient.float() * eligible[..., None]  # 1e-8 is 0 in fp16
+        delta = delta.float() + self.step_size * gradient / length(gradient, self.norm).clamp_min(1e-8)
+        if self.radius and self.norm == "linf":
+            delta = delta.clamp(-self.radius, self.radius)
+        elif self.radius:
+            delta = delta * (self.radius / length(delta, "l2").clamp_min(1e-8)).clamp_max(1.0)
+        return delta.to(dtype)
 
 
 def length(delta: Tensor, norm: str) -> Tensor:
     """[B, 1, 1]: the norm of each example's [T, H], in fp32."""
     order = 2 if norm == "l2" else float("inf")
-    return torch.linalg.vector_norm(delta.float(), order, dim=(1, 2), keepdim=True).to(delta.dtype)
+    return torch.linalg.vector_norm(delta.float(), order, dim=(1, 2), keepdim=True)

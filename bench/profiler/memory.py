@@ -84,6 +84,7 @@ class Ledger:
     def __init__(self, device: torch.device, rank: int, host: str):
         self.device, self.rank, self.host = device, rank, host
         self.rows: list[Memory] = []
+        self._allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         # weak: an address may go to a new storage once its old one has died
         self._before = [weakref.ref(storage) for storage in _live_storages()] if device.type == "cpu" else []
 
@@ -99,7 +100,8 @@ class Ledger:
             torch.cuda.reset_peak_memory_stats(self.device)
             yield
             owners = self._owners(module, optimizer, {})
-            peak = torch.cuda.max_memory_allocated(self.device)
+            del owners["other"]  # the allocator does not tell it from what the step added
+            peak = torch.cuda.max_memory_allocated(self.device) - self._allocated_before
             owners["step"] = peak - sum(owners.values())
             self._add(name, peak, torch.cuda.max_memory_reserved(self.device), owners)
             return

@@ -25,7 +25,7 @@ class Gpt2(Stack):
 
     @property
     def placement(self) -> Iterable[nn.Module]:
-        return [self.backbone.transformer.wpe]
+        return [self.backbone.transformer.wpe, self.backbone.transformer.drop]
 
     def place(self, words: Tensor, batch: Batch) -> Tensor:
         positions = torch.arange(words.shape[1], device=words.device)[None]

@@ -30,7 +30,7 @@ def build(model: PreTrainedModel) -> Stack:
 def load(backbone: Backbone, location: str) -> Stack:
     """The Stack of `backbone` from `location` (a folder, or a name on the hub), in fp32, frozen, in eval mode."""
     logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": torch.float32}
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     if backbone.revision is not None:
         options["revision"] = backbone.revision
     if not backbone.lm_head:
