@@ -45,7 +45,7 @@ def run(
     dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
-    from bench.launch import stop_on_signals
+    from bench.processes import stop_on_signals
     from bench.session import Session
 
     stop_on_signals()

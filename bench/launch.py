@@ -13,7 +13,6 @@ import re
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,8 +23,9 @@ from pathlib import Path
 
 from bench import files, records
 from bench.cells import Cell
+from bench.hostfile import include
+from bench.processes import processes
 from bench.records import Failure, Record
-from bench.settings import InputError, Problem
 
 POLL_SECONDS = 0.2
 STARTS = 2  # how often a group may die before its first cell
@@ -95,7 +95,7 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
         files.write(work / "queue.json", json.dumps(queue))
         reader = _Reader(work / "events.jsonl", launch.results, watch)
         ranks = left[0].ranks
-        with _processes(command(ranks, work, launch), work, environment(ranks, launch)) as process:
+        with processes(command(ranks, work, launch), work / "log", environment(ranks, launch)) as process:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
                 reader.read()
@@ -124,102 +124,12 @@ def command(ranks: int, work: Path, launch: Launch) -> list[str]:
     return [*deepspeed, *place, "--module", "bench.worker", str(work.resolve())]
 
 
-def include(hostfile: Path, ranks: int) -> str:
-    """DeepSpeed's `--include` for the first `ranks` slots of a hostfile: `host1:0,1@host2:0`.
-
-    InputError when it has fewer, or is no hostfile.
-    """
-    chosen: list[str] = []
-    left = ranks
-    for host, slots in read_hostfile(hostfile).items():
-        take = min(left, slots)
-        if take:
-            chosen.append(f"{host}:{','.join(map(str, range(take)))}")
-            left -= take
-    if left:
-        raise InputError(str(hostfile), [Problem("slots", f"found {ranks - left}, expected at least {ranks}")])
-    return "@".join(chosen)
-
-
-def read_hostfile(hostfile: Path) -> dict[str, int]:
-    """Host to slots. InputError names the line that is none."""
-    hosts: dict[str, int] = {}
-    try:
-        lines = hostfile.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(hostfile), [Problem("file", getattr(error, "strerror", None) or str(error))]) from error
-    for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        slots = words[-1].removeprefix("slots=")
-        if len(words) != 2 or words[-1] == slots or not slots.isdigit() or words[0] in hosts:
-            message = f"found {line!r}, expected `host slots=n`, each host once"
-            raise InputError(str(hostfile), [Problem(f"line {number}", message)])
-        hosts[words[0]] = int(slots)
-    return hosts
-
-
 def environment(ranks: int, launch: Launch) -> dict[str, str]:
     """Ours, with the cores of this machine shared among the ranks where the user has not set threads."""
     made = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     if launch.hostfile is None:
         made.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
     return made
-
-
-@contextlib.contextmanager
-def _processes(
-    arguments: list[str], work: Path, variables: dict[str, str]
-) -> Generator[subprocess.Popen[bytes], None, None]:
-    """The launcher and its ranks in one session, which ends with this block whatever happens."""
-    with (work / "log").open("wb") as log:
-        process = subprocess.Popen(
-            arguments,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=variables,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            with _deaf():
-                for ending in (signal.SIGTERM, signal.SIGKILL):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, ending)
-                        _wait(process, seconds=10)
-                process.wait()
-
-
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def stop_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP stop a run as Ctrl-C does: by KeyboardInterrupt, with all its ranks."""
-    for one in STOPS:
-        signal.signal(one, signal.default_int_handler)
-
-
-@contextlib.contextmanager
-def _deaf() -> Generator[None, None, None]:
-    """A second Ctrl-C must not leave ranks behind."""
-    before = [signal.signal(one, signal.SIG_IGN) for one in STOPS]
-    try:
-        yield
-    finally:
-        for one, handler in zip(STOPS, before, strict=True):
-            signal.signal(one, handler)
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Until no process of the session is left, at most so long."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        process.poll()
-        os.killpg(process.pid, 0)  # ProcessLookupError: none left
-        time.sleep(0.05)
 
 
 class _Reader:

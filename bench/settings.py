@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+# what reading a file may raise besides what its parser promises: constructors of YAML tags raise all of these
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 
 class Settings(BaseModel):
     """Frozen; unknown keys are errors, and so are numbers that are none."""

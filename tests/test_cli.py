@@ -81,6 +81,18 @@ def test_bad_input_is_one_line_without_traceback_and_exit_2(write_matrix, tmp_pa
     assert bench("list", "metods").returncode == 2
 
 
+def test_a_file_that_is_no_record_is_never_taken_for_a_done_cell(write_matrix, tmp_path: Path) -> None:
+    file = write_matrix()
+    name = bench("expand", file).stdout.strip()
+    records.folder(tmp_path / "r").mkdir(parents=True)
+    broken = records.path(tmp_path / "r", name)
+    broken.write_text("{")
+    done = bench("run", file, "--results", tmp_path / "r")
+    assert done.returncode == 1 and "left out: " in done.stdout and "1 without a record" in done.stdout
+    bench("run", file, "--results", tmp_path / "r", "--retry", "failed", "--dry")
+    assert broken.exists(), "a dry run takes nothing away"
+
+
 def test_board_twice_gives_the_same_bytes_and_names_what_it_left_out(tmp_path: Path) -> None:
     for i in range(6):
         records.write(tmp_path, record(f"r{i}", seed=i, test=i / 7))

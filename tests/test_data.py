@@ -244,6 +244,14 @@ def test_a_linear_head_reads_the_pair_without_template() -> None:
     assert encoded.eligible.sum() == 6
 
 
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("name", toy.KINDS)
+def test_an_empty_text_is_encoded(name: str, plain: bool) -> None:
+    templater = Templater(TASKS["toy-foreign-0"], toy.tokenizer(name), name == "toy-decoder", plain, 48)
+    encoded = templater.encode([""], 0)
+    assert len(encoded.ids) >= 1 and not encoded.eligible.any()
+
+
 def test_an_answer_word_of_several_tokens_is_named() -> None:
     tokens = tiny_tokenizer("bert")
     assert len(Templater(TASKS["rte"], tokens, False, False, 48).answer_ids()) == 2

@@ -149,6 +149,20 @@ axes:
             {},
             "axes.regularizer: depth is 3, but the backbone has 3 layers (0..2)",
         ),
+        ({"ranks": 32}, {}, "defaults.batch_size: found 8, expected a multiple of ranks 32"),
+        ({}, {"exclude": [None]}, "exclude[0]: found nothing in it"),
+        (
+            {"method": {"kind": "prompt_tuning", "recipe": {"learning_rate": []}}},
+            {},
+            "axes.method.recipe.learning_rate: found an empty list",
+        ),
+        ({"method": {"kind": "full", "recipe": {"warmup": 6}}}, {}, "axes.method.recipe.warmup: found 6"),
+        (
+            {"method": {"kind": "full", "recipe": {"learning_rate": -1}}},
+            {},
+            "axes.method.recipe.learning_rate: found -1",
+        ),
+        ({"backbone": {"path": "/", "name": 3}}, {}, "axes.backbone.path: found '/'"),
         ({"ranks": 3}, {}, "defaults.batch_size: found 8, expected a multiple of ranks 3"),
         (
             {"micro_batch_size": 3},
@@ -188,6 +202,14 @@ def test_a_backbone_without_lm_head_takes_the_linear_head_only(
         ("axes: [1", "YAML"),
         ("- 1", "expected a mapping"),
         ("name: empty", "axes: missing"),
+        ("? [a, b]\n: 1", "unhashable"),
+        ("axes: !!map x", "YAML"),
+        ("axes: {seed: 2020-13-45}", "month must be in 1..12"),
+        ("axes: !!int x", "YAML"),
+        ("axes: " + "[" * 3000, "YAML"),
+        ("axes: {method: {kind: peft, config: {peft_type: LORA, lora_alpha: .nan}}}", "not JSON compliant"),
+        ("axes: {method: {kind: peft, config: {peft_type: [LORA]}}}", "axes.method.config"),
+        ("axes: {regularizer: {kind: noise, sigma: .inf}}", "expected: input should be a finite number"),
         ("axes: {task: sst2}", "axes.method: missing"),
     ],
 )
@@ -195,6 +217,25 @@ def test_a_file_that_is_no_matrix_is_named(tmp_path: Path, content: str, expecte
     file = tmp_path / "no.yaml"
     file.write_text(content)
     assert any(expected in problem for problem in wrong(file))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}}, "reduce_bucket_size: found 'auto'"),
+        ({"bf16": True}, "bf16 and fp16: expected mappings"),
+        ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage: found 4"),
+        ([1], "expected a DeepSpeed configuration"),
+    ],
+)
+def test_a_ds_config_that_cannot_run_is_named(config: object, expected: str, tmp_path: Path, expand: Expand) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"axes.zero: .*mine.json") as caught:
+        expand({"zero": {"path": str(file)}})
+    assert expected in str(caught.value)
+    file.write_text(json.dumps({"zero_optimization": {"stage": 1}}))
+    assert expand({"zero": {"path": str(file)}})[0].zero.stage == 1
 
 
 def test_an_unset_variable_in_a_path_is_named(expand: Expand) -> None:

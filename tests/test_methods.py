@@ -107,6 +107,20 @@ def test_nothing_below_the_first_trainable_depth_has_a_backward_or_dropout(metho
     assert [layer.training for layer in model.stack.layers] == [depth >= lowest for depth in range(LAYERS)]
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
+def test_what_lies_below_is_the_same_twice_in_training_unless_lower_dropout_is_asked_for(family: str) -> None:
+    """So it may be cached. Llama-like backbones have no dropout of their own."""
+    model = tuned(family, {"kind": "late_prompt", "depth": 2}).train()
+    for module in model.stack.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    batch = batch_for(model.stack.backbone)
+    assert torch.equal(model.below(batch, 2).states, model.below(batch, 2).states)
+    model.lower_dropout = True
+    model.train()
+    assert not torch.equal(model.below(batch, 2).states, model.below(batch, 2).states)
+
+
 @pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
 def test_first_trainable_depth_is_the_lowest_that_gives_the_exact_gradients(method: dict) -> None:
     """The same gradients with a backward through everything."""

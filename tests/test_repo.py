@@ -26,6 +26,7 @@ FORBIDDEN = {
     "methods": {"cells", "matrix", "perturb", "engine", "train", "launch", "board", "data"},
     "perturb": {"cells", "matrix", "methods", "engine", "train", "launch", "board", "data"},
     "cells": {"matrix", "engine", "train", "launch", "board"},
+    "fields": {"matrix", "engine", "train", "launch", "board"},
     "matrix": {"engine", "train", "launch", "board"},
     "engine": {"matrix", "train", "launch", "board", "data"},
     "train": {"matrix", "launch", "worker", "board"},

@@ -18,7 +18,7 @@ import torch
 from test_cli import bench
 
 from bench import records
-from bench.launch import include, read_hostfile
+from bench.hostfile import include, read_hostfile
 from bench.records import Record
 from bench.settings import InputError
 from bench.worker import status_of
@@ -164,11 +164,12 @@ def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_interrupt_stops_all_ranks_and_the_next_run_continues(write_matrix, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_all_ranks_and_the_next_run_continues(stop, write_matrix, tmp_path: Path) -> None:
     file, results = write_matrix({"ranks": 2, "seed": [0, 1, 2], "steps": 60}), tmp_path / "results"
     with started(file, results) as process:
         wait_for(lambda: len(records.recorded(results)) == 1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130 and "finished cells keep their records" in output, output
         assert not workers(results)

@@ -12,7 +12,7 @@ from bench import data
 from bench.backbones import parse
 from bench.cells import Cell
 from bench.engine import LINEAR, Engine, World
-from bench.matrix import parse_zero
+from bench.fields import parse_zero
 from bench.methods import METHODS
 from bench.perturb import REGULARIZERS, View
 from bench.prepare import prepare

@@ -1,0 +1,93 @@
+"""How each field of a cell is read from a matrix."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench import backbones, files, tasks
+from bench.cells import Cell, Zero
+from bench.heads import HEADS
+from bench.methods import METHODS
+from bench.perturb import REGULARIZERS
+from bench.settings import UNREADABLE, Problem, parse_kind, shown, unknown
+
+Parser = Callable[[object, str, list[Problem]], Any]
+
+
+def parser(name: str) -> Parser:
+    """The function that reads a value of the cell's field `name`."""
+    special: dict[str, Parser] = {
+        "backbone": backbones.parse,
+        "task": tasks.parse_task,
+        "regime": tasks.parse_regime,
+        "method": _parse_method,
+        "regularizer": lambda value, path, problems: parse_kind(REGULARIZERS, value, path, problems),
+        "head": lambda value, path, problems: parse_kind(HEADS, value, path, problems),
+        "zero": parse_zero,
+    }
+    return special.get(name) or _parse_scalar(name)
+
+
+def _parse_method(value: object, path: str, problems: list[Problem]) -> Any:
+    """A method; a recipe given in part keeps the rest of the method's own."""
+    if isinstance(value, Mapping) and isinstance(recipe := value.get("recipe"), Mapping):
+        kind = METHODS.get(str(value.get("kind")))
+        if kind is not None:
+            own = kind.model_fields["recipe"].get_default().model_dump()
+            value = {**value, "recipe": {**own, **recipe}}
+    return parse_kind(METHODS, value, path, problems)
+
+
+def _parse_scalar(name: str) -> Parser:
+    info = Cell.model_fields[name]
+    adapter = TypeAdapter(info.rebuild_annotation())
+
+    def parse(value: object, path: str, problems: list[Problem]) -> Any:
+        try:
+            return adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"]
+            problems.append(Problem(path, f"found {shown(value)}, expected: {expected[0].lower()}{expected[1:]}"))
+            return None
+
+    return parse
+
+
+def parse_zero(value: object, path: str, problems: list[Problem]) -> Zero | None:
+    """The name of a shipped ds_config, or `{path: file.json}`."""
+    names = files.shipped_names("ds_configs", ".json")
+    if isinstance(value, str) and value in names:
+        file = files.shipped("ds_configs") / f"{value}.json"
+    elif isinstance(value, Mapping) and set(value) == {"path"}:
+        file = Path(os.path.expanduser(os.path.expandvars(str(value["path"]))))
+    else:
+        problems.append(Problem(path, f"{unknown(value, names)}, or {{path: a DeepSpeed configuration}}"))
+        return None
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        stage = config.get("zero_optimization", {}).get("stage", 0)
+        if not all(isinstance(config.get(precision, {}), dict) for precision in ("bf16", "fp16")):
+            raise ValueError("bf16 and fp16: expected mappings")
+        if found := _first_auto(config):
+            raise ValueError(f"{found}: found 'auto', which only Hugging Face's Trainer fills in: expected a value")
+    except (*UNREADABLE,) as error:
+        problems.append(Problem(path, f"{file}: expected a DeepSpeed configuration in JSON: {error}"))
+        return None
+    if type(stage) is not int or stage not in (0, 1, 2, 3):
+        problems.append(Problem(path, f"{file}: zero_optimization.stage: found {stage!r}, expected 0, 1, 2 or 3"))
+        return None
+    return Zero(name=file.stem, config=config)
+
+
+def _first_auto(config: Any, path: str = "") -> str | None:
+    """The place of the first 'auto' in a configuration."""
+    if not isinstance(config, dict):
+        return path if config == "auto" else None
+    places = (_first_auto(item, f"{path}.{key}".strip(".")) for key, item in config.items())
+    return next((place for place in places if place is not None), None)
