@@ -124,8 +124,8 @@ def test_real_data_reads(task: str) -> None:
         data.find(TASKS[task])
     except InputError as error:
         pytest.skip(str(error))
-    splits = data.split(TASKS[task], Regime(per_class=8), 0)
-    assert len(splits.train) == len(splits.dev) == 8 * len(TASKS[task].labels)
+    splits = data.split(TASKS[task], Regime(per_class=4), 0)
+    assert len(splits.train) == len(splits.dev) == 4 * len(TASKS[task].labels)
     assert len(splits.test) > 250
 
 
