@@ -127,8 +127,8 @@ def identity_json(value: object) -> str:
 
 def slug(value: object) -> str:
     """One field of a cell as it goes into the readable part of the name."""
-    label = value.label if hasattr(value, "label") else str(value)  # pyright: ignore -- hasattr tells
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:48] or "unnamed"
+    label = getattr(value, "label", value)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", str(label)).strip("-")[:48] or "unnamed"
 
 
 def compose_name(slugs: Mapping[str, str], jsons: Mapping[str, str]) -> str:

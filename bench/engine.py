@@ -50,7 +50,7 @@ class World:
             os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_SIZE="1")
         # The shared-memory collectives of DeepSpeed are compiled for 40 s on first use and need a compiler;
         # with gloo a step of a small model took the same time on two ranks.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore -- untyped
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(auto_mpi_discovery=False)
         accelerator: Any = get_accelerator()
         device = torch.device("cpu")

@@ -7,6 +7,7 @@ words. Linear is the form of P-tuning v2 and IDPG: a new linear layer on the pla
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -44,11 +45,11 @@ HEADS: dict[str, type[AnswerWords | Linear]] = {"answer_words": AnswerWords, "li
 HeadSettings = AnswerWords | Linear
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """`logits` are what the loss is taken over; `scores` [B, C] are what is predicted from."""
 
-    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor: ...
 
     def targets(self, batch: Batch) -> Tensor:
         """[B]: the index into `logits` of each example's class."""

@@ -95,7 +95,8 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
         files.write(work / "queue.json", json.dumps(queue))
         reader = _Reader(work / "events.jsonl", launch.results, watch)
         ranks = left[0].ranks
-        with processes(command(ranks, work, launch), work / "log", environment(ranks, launch)) as process:
+        arguments = command(ranks, work, launch)
+        with processes(arguments, work / "log", environment(ranks, launch)) as process:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
                 reader.read()
@@ -111,7 +112,7 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
         else:
             failed_starts += 1
             if failed_starts == STARTS:
-                raise LaunchError(f"{shlex.join(process.args)}\n" + "\n".join(tail(work)))  # pyright: ignore
+                raise LaunchError(f"{shlex.join(arguments)}\n" + "\n".join(tail(work)))
 
 
 def command(ranks: int, work: Path, launch: Launch) -> list[str]:

@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import Progress
@@ -61,10 +62,12 @@ class Session:
 
     def _forget(self, cells: list[Cell], retry: list[str]) -> None:
         """Takes away the records whose status is to be tried again, and the files that are no record."""
-        known = records.Record.model_fields["status"].annotation.__args__  # pyright: ignore
+        known = get_args(records.Status)
         for status in retry:
             if status not in known:
-                raise InputError("command line", [Problem("--retry", f"found {status}, expected one of {known}")])
+                raise InputError(
+                    "command line", [Problem("--retry", f"found {status}, expected one of {', '.join(known)}")]
+                )
         if not retry:
             return
         reading = records.read_all(self.results)

@@ -70,7 +70,10 @@ def _syllables() -> list[str]:
 def vocabulary() -> dict[str, Any]:
     """`pools` [attribute][value][word], `answers` [attribute][value], `fillers`; all words differ."""
     words = iter(_syllables())
-    take = lambda n: list(itertools.islice(words, n))  # noqa: E731 -- three lists in three lines
+
+    def take(count: int) -> list[str]:
+        return list(itertools.islice(words, count))
+
     pools = [[take(POOL), take(POOL)] for _ in range(ATTRIBUTES)]
     answers = [take(2) for _ in range(ATTRIBUTES)]
     return {"pools": pools, "answers": answers, "fillers": take(FILLERS)}

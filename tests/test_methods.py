@@ -154,7 +154,7 @@ def test_answer_head_equals_the_backbones_logits_at_the_answer(family: str) -> N
     rows = torch.arange(len(batch.ids))
     theirs = model(input_ids=batch.ids, attention_mask=batch.text_mask.long()).logits[rows, batch.answer]
     for loss, columns in (("vocabulary", slice(None)), ("answer_words", [7, 8])):
-        ours = tuned(family, {"kind": "full"}, AnswerWords(loss=loss)).eval()  # type: ignore[arg-type]
+        ours = tuned(family, {"kind": "full"}, AnswerWords(loss=loss)).eval()
         logits = ours.logits(batch)
         assert torch.allclose(logits, theirs[:, columns], atol=1e-5)
         assert torch.allclose(ours.head.scores(logits), theirs[:, [7, 8]], atol=1e-5)
@@ -174,4 +174,4 @@ def test_linear_head_pools_the_text_only(family: str, pooling) -> None:
         "last": states[torch.arange(3), last],
         "mean": torch.stack([row[: n + 1].mean(0) for row, n in zip(states, last, strict=True)]),
     }[pooling or ("last" if family == "gpt2" else "first")]
-    assert torch.allclose(model.logits(batch), model.head.linear(pooled), atol=1e-5)  # type: ignore[operator]
+    assert torch.allclose(model.logits(batch), model.head.linear(pooled), atol=1e-5)

@@ -113,7 +113,7 @@ def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> 
     for key, same in groups.items():
         assert len(same) == 8
         curves = [[point.train_loss for point in r.quality.curve] for r in same if r.quality]
-        spread = max(max(column) - min(column) for column in zip(*curves, strict=True))  # type: ignore[type-var]
+        spread = max(max(column) - min(column) for column in zip(*curves, strict=True))
         assert spread < 1e-4, (key, curves)
         assert curves[0][-1] != curves[0][0], "it trained"
         assert len({r.quality.sample for r in same if r.quality}) == 1

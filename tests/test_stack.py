@@ -81,7 +81,7 @@ def test_attention_mask_is_rebuilt_when_a_prompt_comes_in_and_not_per_layer() ->
     model = tiny("roberta")
     stack, calls = build(model), []
     original = stack.context
-    stack.context = lambda stream: calls.append(stream.prompt_tokens) or original(stream)  # type: ignore[method-assign]
+    stack.context = lambda stream: calls.append(stream.prompt_tokens) or original(stream)
     stack.run(batch_for(model), [Insert(Free(3, HIDDEN, 1.0), 1)])
     assert calls == [0, 3]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -44,8 +45,8 @@ class Method(Settings):
     kind: str  # subclasses narrow it to their own name
     recipe: Recipe
 
-    def attach(self, stack: Stack) -> Attachment:
-        raise NotImplementedError
+    @abstractmethod
+    def attach(self, stack: Stack) -> Attachment: ...
 
     def check(self, layers: int) -> str | None:
         """What is wrong with these settings on a backbone of so many layers."""

@@ -7,6 +7,7 @@ padding, special or template tokens, and never at evaluation.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -41,9 +42,9 @@ class Regularizer(Settings):
     def label(self) -> str:
         return " ".join([self.kind, *departures(self, {"kind"})])
 
+    @abstractmethod
     def view(self, tuned: Tuned, batch: Batch) -> View | None:
         """The perturbed view beside the clean one; None for none. `tuned` is the bare module, not the engine."""
-        raise NotImplementedError
 
     def check(self, layers: int) -> str | None:
         return None
