@@ -14,17 +14,21 @@ from bench.settings import Problem, Settings, nearest, shown, unknown
 
 # model_type of a Hugging Face config -> the family whose Stack walks it
 FAMILIES = {
+    "albert": "albert",
     "bert": "bert",
-    "roberta": "roberta",
+    "deberta-v2": "deberta",  # v3 too
+    "gemma": "llama",
     "gpt2": "gpt2",
     "llama": "llama",
     "mistral": "llama",
+    "opt": "opt",
     "qwen2": "llama",
     "qwen3": "llama",
+    "roberta": "roberta",
+    "t5": "t5",
 }
-
-
-CAUSAL = {"gpt2", "llama"}  # the families that are decoders
+FORMS = {"gpt2": "causal", "llama": "causal", "opt": "causal", "t5": "encoder_decoder"}  # the others are masked
+NO_BIASES = {"gemma", "llama", "mistral", "qwen3", "t5"}  # model types with no bias vector in their usual form
 
 
 class Backbone(Settings):
@@ -40,6 +44,11 @@ class Backbone(Settings):
     @property
     def label(self) -> str:
         return self.name
+
+    @property
+    def form(self) -> str:
+        """masked, causal or encoder_decoder."""
+        return FORMS.get(FAMILIES[self.model_type], "masked")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -72,8 +81,17 @@ BACKBONES = {
         _hub("bert-large", "google-bert/bert-large-uncased", "bert", 24),
         _hub("roberta-base", "FacebookAI/roberta-base", "roberta", 12),
         _hub("roberta-large", "FacebookAI/roberta-large", "roberta", 24),
+        _hub("albert-base", "albert/albert-base-v2", "albert", 12),
+        _hub("albert-xxlarge", "albert/albert-xxlarge-v2", "albert", 12),
+        _hub("deberta-v3-base", "microsoft/deberta-v3-base", "deberta-v2", 12),
+        _hub("deberta-v3-large", "microsoft/deberta-v3-large", "deberta-v2", 24),
         _hub("gpt2", "openai-community/gpt2", "gpt2", 12),
         _hub("gpt2-large", "openai-community/gpt2-large", "gpt2", 36),
+        _hub("opt-125m", "facebook/opt-125m", "opt", 12),
+        _hub("opt-1.3b", "facebook/opt-1.3b", "opt", 24),
+        _hub("gemma-2b", "google/gemma-2b", "gemma", 18),
+        _hub("t5-base", "google-t5/t5-base", "t5", 12),
+        _hub("t5-large-lm-adapt", "google/t5-large-lm-adapt", "t5", 24),
         _hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B", "llama", 16),
         _hub("mistral-7b", "mistralai/Mistral-7B-v0.3", "mistral", 32),
         _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "qwen2", 24),
@@ -123,12 +141,14 @@ def _folder(location: str, name: object, path: str, problems: list[Problem]) -> 
         "location": str(folder.resolve()),
         "fingerprint": fingerprint(folder),
         "model_type": model_type,
-        "layers": content.get("num_hidden_layers", content.get("n_layer")),
-        "lm_head": str(architectures[0]).endswith(("LM", "LMHeadModel", "ForPreTraining")),
+        "layers": next((content[key] for key in LAYERS if key in content), None),
+        "lm_head": str(architectures[0]).endswith(LM_HEADS),
     }
     return settings.parse(Backbone, fields, path, problems)
 
 
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")  # what a config.json calls their number
+LM_HEADS = ("LM", "LMHeadModel", "ForPreTraining", "ForConditionalGeneration")
 CONTENT = ("*.safetensors", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
 
 

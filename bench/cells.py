@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backbones import CAUSAL, FAMILIES, Backbone
+from bench.backbones import Backbone
 from bench.heads import HEADS, AnswerWords, HeadSettings
 from bench.methods import METHODS, Method
 from bench.perturb import REGULARIZERS, Regularizer
@@ -93,7 +93,7 @@ class Cell(Settings):
     def problems(self) -> list[tuple[str, str]]:
         """What does not go together, as (field, message)."""
         found = [
-            ("method", self.method.check(self.backbone.layers)),
+            ("method", self.method.check(self.backbone) or self._method_problem()),
             ("regularizer", self.regularizer.check(self.backbone.layers)),
             ("batch_size", self._batch_problem()),
             ("head", self._head_problem()),
@@ -106,9 +106,16 @@ class Cell(Settings):
         micro = "" if self.micro_batch_size is None else f" x micro_batch_size {self.micro_batch_size}"
         return f"found {self.batch_size}, expected a multiple of ranks {self.ranks}{micro}"
 
+    def _method_problem(self) -> str | None:
+        if self.head.kind in self.method.heads:
+            return None
+        return f"{self.method.kind} trains with the head {' or '.join(self.method.heads)}, found {self.head.kind}"
+
     def _head_problem(self) -> str | None:
-        if not self.backbone.lm_head and FAMILIES[self.backbone.model_type] in CAUSAL:
+        if not self.backbone.lm_head and self.backbone.form != "masked":
             return f"{self.backbone.name} is a decoder without its LM head: expected a checkpoint that has it"
+        if self.backbone.form == "encoder_decoder" and self.head.kind == "linear" and self.head.pooling is not None:
+            return f"found pooling {self.head.pooling}, but {self.backbone.name} answers in its decoder: expected none"
         if self.backbone.lm_head or self.head.kind == "linear":
             return None
         return f"found answer_words, but {self.backbone.name} has no LM head: expected linear"

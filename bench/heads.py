@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.settings import Settings
-from bench.stack import Batch, Stack, Stream
+from bench.stack import Batch, Stack, Stream, at
 
 
 class AnswerWords(Settings):
@@ -31,14 +31,16 @@ class AnswerWords(Settings):
 
 class Linear(Settings):
     kind: Literal["linear"] = "linear"
-    pooling: Literal["first", "last", "mean"] | None = None  # None: first in encoders, last in decoders
+    # None: the first token in encoders, the last in decoders; the decoder's first state in an encoder-decoder
+    pooling: Literal["first", "last", "mean"] | None = None
 
     @property
     def label(self) -> str:
         return "linear" if self.pooling is None else f"linear on {self.pooling}"
 
     def build(self, stack: Stack, answer_ids: list[int]) -> Head:
-        return LinearHead(stack.hidden, len(answer_ids), self.pooling or ("last" if stack.causal else "first"))
+        pooling = {"masked": "first", "causal": "last", "encoder_decoder": "answer"}[stack.form]
+        return LinearHead(stack.hidden, len(answer_ids), self.pooling or pooling)
 
 
 HEADS: dict[str, type[AnswerWords | Linear]] = {"answer_words": AnswerWords, "linear": Linear}
@@ -47,6 +49,8 @@ HeadSettings = AnswerWords | Linear
 
 class Head(nn.Module, ABC):
     """`logits` are what the loss is taken over; `scores` [B, C] are what is predicted from."""
+
+    reads_vocabulary: bool = False  # through the backbone's LM head
 
     @abstractmethod
     def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor: ...
@@ -60,6 +64,8 @@ class Head(nn.Module, ABC):
 
 
 class AnswerWordsHead(Head):
+    reads_vocabulary = True
+
     def __init__(self, answer_ids: list[int], restricted: bool):
         super().__init__()
         self.restricted = restricted
@@ -67,8 +73,7 @@ class AnswerWordsHead(Head):
 
     def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
         """[B, V], or [B, C] when the loss is over the answer words: only the answer position goes through."""
-        states = stack.finish(_at(stream.text, batch.answer))
-        logits = stack.vocabulary_logits(states)
+        logits = stack.vocabulary_logits(stack.answer(stream, batch))
         return logits[:, self.ids] if self.restricted else logits
 
     @property
@@ -94,12 +99,9 @@ class LinearHead(Head):
             mask = batch.text_mask[..., None]
             states = stack.finish(stream.text)
             pooled = (states * mask).sum(1) / mask.sum(1)
+        elif self.pooling == "answer":
+            pooled = stack.answer(stream, batch)
         else:
             last = batch.text_mask.sum(1) - 1
-            pooled = stack.finish(_at(stream.text, last if self.pooling == "last" else torch.zeros_like(last)))
+            pooled = stack.finish(at(stream.text, last if self.pooling == "last" else torch.zeros_like(last)))
         return self.linear(pooled)
-
-
-def _at(states: Tensor, positions: Tensor) -> Tensor:
-    """[B, T, H] at [B] -> [B, H]."""
-    return states[torch.arange(len(states), device=states.device), positions]

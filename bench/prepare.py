@@ -12,6 +12,7 @@ import torch
 from bench import data, toy
 from bench.backbones import Backbone
 from bench.cells import Cell, identity_json
+from bench.methods import Vocabulary
 from bench.seeds import stream_seed
 from bench.stack.families import load
 from bench.templates import Encoded, Templater
@@ -36,10 +37,10 @@ def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
     stack = load(cell.backbone, location)
     plain = cell.head.kind == "linear"
     length = min(cell.max_length, stack.max_text)
-    encodings = encode(cell, location, stack.causal, plain, length)
+    encodings = encode(cell, location, plain, length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(cell.seed, "init"))
-        attachment = cell.method.attach(stack)
+        attachment = cell.method.attach(stack, vocabulary(cell, location))
         head = cell.head.build(stack, encodings.answer_ids)
     return Tuned(stack, attachment, head, cell.lower_dropout), encodings
 
@@ -55,13 +56,22 @@ def tokenizer(location: str, revision: str | None) -> Any:
     return AutoTokenizer.from_pretrained(location, revision=revision or "main")
 
 
+def vocabulary(cell: Cell, location: str) -> Vocabulary:
+    tokens = tokenizer(location, cell.backbone.revision)
+    special = set(tokens.all_special_ids)
+    return Vocabulary(
+        classes=[tokens.encode(f" {word}", add_special_tokens=False) for word in cell.task.words],
+        frequent=[i for i in range(min(len(tokens), 5000 + len(special))) if i not in special][:5000],
+    )
+
+
 _encoded: dict[str, list[Encoded]] = {}  # of this process, by task, backbone, head and split
 
 
-def encode(cell: Cell, location: str, causal: bool, plain: bool, max_length: int) -> Encodings:
+def encode(cell: Cell, location: str, plain: bool, max_length: int) -> Encodings:
     """The cell's examples as tokens. Dev and test of a cell are often those of the cell before."""
     tokens = tokenizer(location, cell.backbone.revision)
-    templater = Templater(cell.task, tokens, causal, plain, max_length)
+    templater = Templater(cell.task, tokens, cell.backbone.form, plain, max_length)
     splits = data.split(cell.task, cell.regime, cell.seed)
     same = f"{identity_json(cell.task)}{identity_json(cell.backbone)}{plain}{max_length}{splits.data}"
 

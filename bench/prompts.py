@@ -12,15 +12,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.stack import Stack, Stream
+from bench.stack import Stack, Stream, at
 
 
 class Free(nn.Module):
-    """The same P vectors for every example, initialised from N(0, scale^2)."""
+    """The same P vectors for every example, beginning as `start` [P, H]."""
 
-    def __init__(self, length: int, hidden: int, scale: float):
+    def __init__(self, start: Tensor):
         super().__init__()
-        self.prompt = nn.Parameter(torch.randn(length, hidden) * scale)
+        self.prompt = nn.Parameter(start)
+
+    @classmethod
+    def normal(cls, length: int, hidden: int, scale: float) -> Free:
+        """Beginning as N(0, scale^2)."""
+        return cls(torch.randn(length, hidden) * scale)
 
     def forward(self, stream: Stream) -> Tensor:
         return self.prompt.expand(len(stream.states), -1, -1)
@@ -37,12 +42,8 @@ class Naive(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, stream: Stream) -> Tensor:
-        text = stream.text
-        last = stream.mask.sum(1) - stream.prompt_tokens - 1  # [B]; all prompt positions are in the mask
-        rows = torch.arange(len(text), device=text.device)
-        one = text[rows, last] if self.causal else text[:, 0]  # [B, H]
-        prompt = self.up(torch.relu(self.down(one)))
-        return self.dropout(prompt.view(len(text), self.length, -1))
+        prompt = self.up(torch.relu(self.down(sentence(stream, self.causal))))
+        return self.dropout(prompt.view(len(prompt), self.length, -1))
 
 
 class Pooling(nn.Module):
@@ -80,6 +81,13 @@ def adaptive_pool(states: Tensor, mask: Tensor, bins: int, pool: Literal["max", 
     return spread.amax(2)
 
 
+def sentence(stream: Stream, causal: bool) -> Tensor:
+    """[B, H]: the state of the token that has seen the whole text: the first in encoders, the last in decoders."""
+    if not causal:
+        return stream.text[:, 0]
+    return at(stream.text, stream.mask.sum(1) - stream.prompt_tokens - 1)  # all prompt positions are in the mask
+
+
 class Insert(nn.Module):
     """An Edit: at `depth`, the source's prompt goes in front of the stream, before `<s>` or BOS.
 
@@ -93,16 +101,20 @@ class Insert(nn.Module):
     def forward(self, depth: int, stream: Stream) -> Stream:
         if depth != self.depth:
             return stream
-        prompt = self.source(stream).to(stream.states.dtype)
-        visible = stream.mask.new_ones(prompt.shape[:2])
-        return stream._replace(
-            states=torch.cat([prompt, stream.states], 1),
-            mask=torch.cat([visible, stream.mask], 1),
-            prompt_tokens=stream.prompt_tokens + prompt.shape[1],
-        )
+        return in_front(self.source(stream), stream)
+
+
+def in_front(prompt: Tensor, stream: Stream) -> Stream:
+    """The stream with `prompt` [B, P, H] before all it has."""
+    visible = stream.mask.new_ones(prompt.shape[:2])
+    return stream._replace(
+        states=torch.cat([prompt.to(stream.states.dtype), stream.states], 1),
+        mask=torch.cat([visible, stream.mask], 1),
+        prompt_tokens=stream.prompt_tokens + prompt.shape[1],
+    )
 
 
 def hidden_dropout(stack: Stack) -> float:
     """The dropout of the backbone's hidden states, by whatever name its family has for it."""
-    names = ("hidden_dropout_prob", "embd_pdrop", "dropout")
+    names = ("hidden_dropout_prob", "embd_pdrop", "dropout_rate", "dropout")
     return next((getattr(stack.config, name) for name in names if hasattr(stack.config, name)), 0.0)

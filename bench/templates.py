@@ -45,7 +45,7 @@ class Templater:
 
     task: Task
     tokenizer: Any
-    causal: bool
+    form: str  # of the backbone: masked, causal or encoder_decoder
     plain: bool  # the fields alone, without template: what a linear head reads
     max_length: int
 
@@ -75,10 +75,10 @@ class Templater:
     def _tokenize(self, texts: list[str]) -> tuple[Any, dict[str, Span]]:
         """The encoding, and where each field (and the mask) stands in it."""
         fields = self.task.fields
-        if self.plain and not self.causal:  # a pair as the tokenizer writes pairs
+        if self.plain and self.form != "causal":  # a pair as the tokenizer writes pairs
             encoding = self.tokenizer(*texts)[0]
             return encoding, {name: Span(i, 0, len(texts[i])) for i, name in enumerate(fields)}
-        template = self.task.causal if self.causal else self.task.masked
+        template = self.task.masked if self.form == "masked" else self.task.causal
         if self.plain:
             template = " ".join(f"{{{name}}}" for name in fields)
         values = dict(zip(fields, texts, strict=True)) | {"mask": self.tokenizer.mask_token or ""}
@@ -113,10 +113,10 @@ class Templater:
 
     def _encoded(self, encoding: Any, owners: list[str | None], label: int) -> Encoded:
         length = len(encoding.ids)
-        if self.causal:  # some tokenizers close a text; the answer follows what is still open
+        if self.form == "causal":  # some tokenizers close a text; the answer follows what is still open
             while length > 1 and encoding.special_tokens_mask[length - 1]:
                 length -= 1
-        answer = length - 1 if self.plain or self.causal else owners.index("mask")
+        answer = owners.index("mask") if self.form == "masked" and not self.plain else length - 1
         return Encoded(
             ids=np.array(encoding.ids[:length]),
             eligible=np.array([int(owner in self.task.fields) for owner in owners[:length]]),

@@ -29,6 +29,10 @@ class Tuned(nn.Module):
         self.stack, self.edits, self.head = stack, attachment.edits, head
         self.first_trainable_depth = attachment.first_trainable_depth
         self.lower_dropout = lower_dropout
+        if not head.reads_vocabulary:  # what is not read would be trained without a gradient
+            read = {id(parameter) for _, parameter in stack.headless()}
+            for parameter in stack.parameters():
+                parameter.requires_grad_(parameter.requires_grad and id(parameter) in read)
 
     @property
     def dtype(self) -> torch.dtype:

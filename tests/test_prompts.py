@@ -36,7 +36,7 @@ def test_adaptive_pool_equals_the_loop_over_examples(bins: int, pool: Literal["m
 )
 def test_parameter_counts_of_the_paper(hidden: int, naive: int, pooling: int, free: int) -> None:
     with torch.device("meta"):
-        made = (Naive(5, hidden, 128, 0.1, False), Pooling(5, hidden, 128, 0.1, "max"), Free(20, hidden, 1.0))
+        made = (Naive(5, hidden, 128, 0.1, False), Pooling(5, hidden, 128, 0.1, "max"), Free.normal(20, hidden, 1.0))
     assert [sum(p.numel() for p in source.parameters()) for source in made] == [naive, pooling, free]
 
 
@@ -53,7 +53,7 @@ def test_naive_generator_reads_first_token_of_encoders_and_last_of_decoders() ->
 def test_prompts_go_in_front_and_add_up() -> None:
     model = tiny("bert")
     batch, stack = batch_for(model), build(model)
-    first, second = Free(2, HIDDEN, 1.0), Free(3, HIDDEN, 1.0)
+    first, second = Free.normal(2, HIDDEN, 1.0), Free.normal(3, HIDDEN, 1.0)
     stream = stack.walk(stack.enter(batch), [Insert(first, 1), Insert(second, 1)], stop=1)
     assert stream.prompt_tokens == 0
     edited = Insert(second, 1)(1, Insert(first, 1)(1, stream))

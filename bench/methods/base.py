@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
 
+from bench.backbones import Backbone
 from bench.settings import Settings, departures, short
 from bench.stack import Stack
 
@@ -35,6 +36,14 @@ class Attachment:
     edits: nn.ModuleList = field(default_factory=nn.ModuleList)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a method may know of the tokenizer."""
+
+    classes: list[list[int]]  # the tokens of each class's answer word
+    frequent: list[int]  # the first 5,000 ids that are no special token: in most tokenizers the most frequent
+
+
 class Method(Settings):
     """A member of the method axis. Subclasses add a literal `kind`, their settings, and `attach`.
 
@@ -42,14 +51,16 @@ class Method(Settings):
     is trained, together with the head.
     """
 
+    source: ClassVar[str]  # where it comes from
+    heads: ClassVar[tuple[str, ...]] = ("answer_words", "linear")  # those it trains with
     kind: str  # subclasses narrow it to their own name
     recipe: Recipe
 
     @abstractmethod
-    def attach(self, stack: Stack) -> Attachment: ...
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment: ...
 
-    def check(self, layers: int) -> str | None:
-        """What is wrong with these settings on a backbone of so many layers."""
+    def check(self, backbone: Backbone) -> str | None:
+        """What is wrong with these settings on this backbone."""
         return None
 
     @property

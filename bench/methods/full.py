@@ -2,16 +2,17 @@
 
 from typing import Literal
 
-from bench.methods.base import Attachment, Method, Recipe
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
 from bench.stack import WORDS, Stack
 
 
 class Full(Method):
     """Tunes all weights; the recipe is ours, in the range usual for encoders of this size."""
 
+    source = "recipe ours"
     kind: Literal["full"] = "full"
     recipe: Recipe = Recipe(learning_rate=2e-5, weight_decay=0.1)
 
-    def attach(self, stack: Stack) -> Attachment:
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         stack.requires_grad_(True)
         return Attachment(WORDS)

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from bench.backbones import check_depth
-from bench.methods.base import Attachment, Method, Recipe
+from bench.backbones import Backbone, check_depth
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
 from bench.prompts import Free, Insert, Naive, Pooling, hidden_dropout
 from bench.stack import Stack
 
@@ -18,6 +18,7 @@ class LatePrompt(Method):
     and starts as N(0, 1), as `nn.Embedding` does in LPT's code.
     """
 
+    source = "LPT: Liu et al. 2022, arXiv 2210.11292"
     kind: Literal["late_prompt"] = "late_prompt"
     depth: int = Field(ge=0)
     generator: Literal["none", "naive", "max_pooling", "average_pooling"] = "naive"
@@ -26,17 +27,17 @@ class LatePrompt(Method):
     scale: float = Field(default=1.0, gt=0)  # standard deviation of the initial prompt without a generator
     recipe: Recipe = Recipe(learning_rate=1e-3, weight_decay=0.1)
 
-    def check(self, layers: int) -> str | None:
-        return check_depth(self.depth, layers)
+    def check(self, backbone: Backbone) -> str | None:
+        return check_depth(self.depth, backbone.layers)
 
-    def attach(self, stack: Stack) -> Attachment:
-        return Attachment(self.depth, nn.ModuleList([Insert(self.source(stack), self.depth)]))
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        return Attachment(self.depth, nn.ModuleList([Insert(self.prompt(stack), self.depth)]))
 
-    def source(self, stack: Stack) -> nn.Module:
+    def prompt(self, stack: Stack) -> nn.Module:
         shape = (self.length, stack.hidden, self.bottleneck, hidden_dropout(stack))
         match self.generator:
             case "none":
-                return Free(self.length, stack.hidden, self.scale)
+                return Free.normal(self.length, stack.hidden, self.scale)
             case "naive":
                 return Naive(*shape, causal=stack.causal)
             case "max_pooling":

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from bench.methods.base import Attachment, Method, Recipe
+from bench.backbones import Backbone
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
 from bench.settings import unknown
 from bench.stack import Stack
 
@@ -17,6 +18,7 @@ class Peft(Method):
     LoRA's defaults in peft are r = 8, alpha = 8, no dropout. The recipe is ours.
     """
 
+    source = "the peft library; LoRA: Hu et al. 2021, arXiv 2106.09685"
     kind: Literal["peft"] = "peft"
     config: dict[str, Any]
     recipe: Recipe = Recipe(learning_rate=5e-4)
@@ -35,7 +37,17 @@ class Peft(Method):
         rest = " ".join(f"{key}={value}" for key, value in self.config.items() if key != "peft_type")
         return f"{self.config['peft_type'].lower()} {rest}".rstrip()
 
-    def attach(self, stack: Stack) -> Attachment:
+    def check(self, backbone: Backbone) -> str | None:
+        """Without target_modules, peft must know the ones of the backbone's model type."""
+        from peft.utils import constants
+
+        kind = self.config["peft_type"]
+        known = getattr(constants, f"TRANSFORMERS_MODELS_TO_{kind}_TARGET_MODULES_MAPPING", None)
+        if "target_modules" in self.config or known is None or backbone.model_type in known:
+            return None
+        return f"peft has no target_modules for {kind} on {backbone.model_type}: expected them in config"
+
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         from peft import inject_adapter_in_model
 
         with warnings.catch_warnings():
@@ -49,9 +61,12 @@ def _parse(config: dict[str, Any]) -> Any:
     """The peft config. ValueError names the key that is wrong."""
     from dataclasses import fields
 
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+    from peft.tuners.tuners_utils import BaseTuner
 
-    injectable = {kind.value: kind for kind in PEFT_TYPE_TO_PREFIX_MAPPING}
+    injectable = {
+        kind.value: kind for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if issubclass(tuner, BaseTuner)
+    }
     kind = config.get("peft_type")
     if not isinstance(kind, str) or kind not in injectable:
         raise ValueError(f"peft_type: {unknown(kind, injectable)}")

@@ -54,7 +54,7 @@ class Attack(EmbeddingPerturbation):
             draw = torch.empty(shape, device=generator.device).uniform_(-1, 1, generator=generator)
             return draw * (self.initial / (shape[0] * shape[1]) ** 0.5 if self.norm == "l2" else self.initial)
 
-        return per_example(batch, tuned.stack.hidden, uniform).to(tuned.dtype)
+        return per_example(batch, tuned.stack.width(self.at), uniform).to(tuned.dtype)
 
     def ascend(self, delta: Tensor, gradient: Tensor, eligible: Tensor) -> Tensor:
         """One step along the gradient's direction, then back into the ball; [B, T, H], float32 inside."""

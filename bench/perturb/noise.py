@@ -19,7 +19,7 @@ class Noise(EmbeddingPerturbation):
     def view(self, tuned: Tuned, batch: Batch) -> View:
         noise = per_example(
             batch,
-            tuned.stack.hidden,
+            tuned.stack.width(self.at),
             lambda generator, shape: torch.randn(shape, generator=generator, device=generator.device),
         )
         return self.apply(batch, (self.sigma * noise).to(tuned.dtype))

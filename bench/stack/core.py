@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,16 @@ class Batch:
         return replace(self, **moved)
 
 
+Prefix = tuple[Tensor, Tensor]  # keys and values, each [P, key-value heads, head dimension]
+
+
 class Stream(NamedTuple):
     """What enters a layer. A tuple, because ZeRO-3 finds the tensors in those and in nothing of our own."""
 
     states: Tensor  # [B, S, H]
     mask: Tensor  # [B, S] bool
     prompt_tokens: int = 0  # P: how many leading positions are prompt
+    prefixes: tuple[Prefix, ...] = ()  # one per layer, or none: what its attention sees in front of its own keys
 
     @property
     def text(self) -> Tensor:
@@ -56,6 +60,16 @@ class Stream(NamedTuple):
 Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream
 
 
+class Site(NamedTuple):
+    """Where adapters go in one layer: modules that give a [..., H] tensor."""
+
+    depth: int  # L in the decoder of an encoder-decoder, which runs after all layers
+    attention: nn.Module  # gives what is added to the residual after attention
+    feed_forward: nn.Module  # gives what is added to the residual after the feed-forward
+    norm: nn.Module | None  # the norm of that sum; None where norms come before
+    block: nn.Module  # the layer
+
+
 class Stack(nn.Module, ABC):
     """The walk through a Hugging Face backbone, layer by layer. One subclass per family of architectures.
 
@@ -64,7 +78,7 @@ class Stack(nn.Module, ABC):
     -P..-1, so that the text keeps its own.
     """
 
-    causal: bool
+    form: ClassVar[Literal["masked", "causal", "encoder_decoder"]] = "masked"
     backbone: Any  # a PreTrainedModel; the walk reaches into it by names that its type does not declare
 
     def __init__(self, backbone: PreTrainedModel):
@@ -77,8 +91,28 @@ class Stack(nn.Module, ABC):
         return self.backbone.config
 
     @property
+    def attention_config(self) -> Any:
+        """The config that the layers' attention reads."""
+        return self.config
+
+    @property
+    def causal(self) -> bool:
+        return self.form == "causal"
+
+    @property
     def hidden(self) -> int:
         return self.config.hidden_size
+
+    def width(self, depth: int) -> int:
+        """Of the states entering `depth`; at WORDS, of the word embeddings."""
+        return self.word_embeddings.embedding_dim if depth == WORDS else self.hidden
+
+    @property
+    def key_value_shape(self) -> tuple[int, int]:
+        """Key-value heads and the dimension of each."""
+        heads = self.config.num_attention_heads
+        shared = getattr(self.config, "num_key_value_heads", None) or heads
+        return shared, getattr(self.config, "head_dim", None) or self.hidden // heads
 
     @property
     def max_text(self) -> int:
@@ -109,8 +143,8 @@ class Stack(nn.Module, ABC):
         """What every layer needs besides the states: the attention mask in the backend's form, rotations."""
 
     @abstractmethod
-    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
-        """[B, S, H] -> [B, S, H]."""
+    def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+        """[B, S, H] -> [B, S, H]. `options` go to the backbone's own layer: `prefix`, where there is one."""
 
     @abstractmethod
     def finish(self, states: Tensor) -> Tensor:
@@ -119,6 +153,20 @@ class Stack(nn.Module, ABC):
     @abstractmethod
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         """[..., H] finished states -> [..., V] by the backbone's LM head."""
+
+    @property
+    @abstractmethod
+    def vocabulary_head(self) -> nn.Module | None:
+        """The LM head; None where the checkpoint has none."""
+
+    @abstractmethod
+    def site(self, depth: int, layer: Any) -> Site: ...
+
+    def accept_prefixes(self) -> None:
+        """Called once by a method that gives prefixes, before the first walk."""
+        from bench.stack import prefix  # with transformers, for which reading a matrix need not wait
+
+        prefix.enable(self.attention_config)
 
     # the walk
 
@@ -141,7 +189,8 @@ class Stack(nn.Module, ABC):
                 stream = edit(depth, stream)
             if stream.mask is not mask:  # rebuilt when a prompt came in, not per layer
                 mask, context = stream.mask, self.context(stream)
-            stream = stream._replace(states=self.layer(depth, stream.states, context))
+            options = {"prefix": stream.prefixes[depth]} if stream.prefixes else {}
+            stream = stream._replace(states=self.layer(depth, stream.states, context, **options))
         return stream
 
     def run(self, batch: Batch, edits: Iterable[Edit] = (), gradient_from: int = WORDS) -> Stream:
@@ -154,7 +203,31 @@ class Stack(nn.Module, ABC):
                 stream = self.walk(stream, edits, stop=gradient_from)
         return self.walk(stream, edits, start=max(gradient_from, 0))
 
-    # what methods ask
+    # what heads and methods ask
+
+    def answer(self, stream: Stream, batch: Batch) -> Tensor:
+        """[B, H]: the finished state that answers."""
+        return self.finish(at(stream.text, batch.answer))
+
+    def embedded(self, tokens: list[int]) -> Tensor:
+        """[N, H]: what layer 0 reads of each of N tokens, as a text of its own."""
+        ids = torch.tensor(tokens, device=self.word_embeddings.weight.device)[:, None]
+        none, one = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
+        batch = Batch(ids, one, one, segments=none, answer=none[:, 0], labels=none[:, 0], keys=none[:, 0])
+        modules = [self.word_embeddings, *self.placement]
+        with torch.no_grad(), whole(p for module in modules for p in module.parameters()):
+            return self.enter(batch).states[:, 0].clone()
+
+    @property
+    def sites(self) -> list[Site]:
+        """Of every layer, from the lowest up."""
+        return [self.site(depth, layer) for depth, layer in enumerate(self.layers)]
+
+    def headless(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """The named parameters that are not the LM head's alone: tied word embeddings are among them."""
+        head = self.vocabulary_head
+        inside = tuple(f"{name}." for name, module in self.named_modules() if module is head)
+        return [(name, p) for name, p in self.named_parameters() if not name.startswith(inside)]
 
     def first_trainable_depth(self) -> int:
         """WORDS if anything before layer 0 trains, else the lowest layer with a trainable, else L."""
@@ -163,6 +236,24 @@ class Stack(nn.Module, ABC):
             return WORDS
         trains = (i for i, layer in enumerate(self.layers) if any(p.requires_grad for p in layer.parameters()))
         return next(trains, len(self.layers))
+
+
+def at(states: Tensor, positions: Tensor) -> Tensor:
+    """[B, T, H] at [B] -> [B, H]."""
+    return states[torch.arange(len(states), device=states.device), positions]
+
+
+@contextlib.contextmanager
+def whole(parameters: Iterable[nn.Parameter]) -> Generator[None, None, None]:
+    """ZeRO-3 may have partitioned `parameters` already: gathers them for a while, to be read only."""
+    partitioned: list[Any] = [p for p in parameters if hasattr(p, "ds_id")]
+    if partitioned:
+        partitioned[0].all_gather(partitioned)
+    try:
+        yield
+    finally:
+        if partitioned:
+            partitioned[0].partition(partitioned)
 
 
 def no_grad_if(condition: bool) -> contextlib.AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""GPT-2 (learned positions) and the Llama-like: Llama, Mistral, Qwen2, Qwen3 (rotary positions)."""
+"""GPT-2 (learned positions) and the Llama-like: Llama, Mistral, Qwen2, Qwen3, Gemma (rotary positions)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from bench.stack.core import Batch, Stack, Stream
+from bench.stack.core import Batch, Site, Stack, Stream
 
 
 class Gpt2(Stack):
-    causal = True
+    form = "causal"
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -39,18 +39,25 @@ class Gpt2(Stack):
             past_key_values=None,
         )
 
-    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
-        return self.layers[depth](states, None, context, use_cache=False)
+    def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+        return self.layers[depth](states, None, context, use_cache=False, **options)
 
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.transformer.ln_f(states)
 
+    @property
+    def vocabulary_head(self) -> nn.Module:
+        return self.backbone.lm_head
+
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.lm_head(states)
 
+    def site(self, depth: int, layer: Any) -> Site:
+        return Site(depth, layer.attn.resid_dropout, layer.mlp, None, layer)
+
 
 class Llama(Stack):
-    causal = True
+    form = "causal"
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -98,20 +105,28 @@ class Llama(Stack):
         sliding = getattr(self.config, "sliding_window", None) is not None
         return ["sliding_attention" if sliding else "full_attention"] * len(self.layers)
 
-    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
+    def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         masks, rotations, positions = context
         return self.layers[depth](
             states,
             attention_mask=masks[self.kinds[depth]],
             position_embeddings=rotations,
             position_ids=positions,
+            **options,
         )
 
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.model.norm(states)
 
+    @property
+    def vocabulary_head(self) -> nn.Module:
+        return self.backbone.lm_head
+
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.lm_head(states)
+
+    def site(self, depth: int, layer: Any) -> Site:
+        return Site(depth, layer.self_attn.o_proj, layer.mlp, None, layer)
 
 
 def _sees_prompt(prompt_tokens: int) -> Callable[..., Any] | None:

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.stack.core import Batch, Stack, Stream
+from bench.stack.core import Batch, Site, Stack, Stream
 
 
 class Bert(Stack):
-    causal = False
-
     @property
     def base(self) -> Any:
         """The encoder without its head, also where the checkpoint has no head."""
@@ -43,14 +41,21 @@ class Bert(Stack):
     def context(self, stream: Stream) -> Any:
         return create_bidirectional_mask(config=self.config, inputs_embeds=stream.states, attention_mask=stream.mask)
 
-    def layer(self, depth: int, states: Tensor, context: Any) -> Tensor:
-        return self.layers[depth](states, context)
+    def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+        return self.layers[depth](states, context, **options)
 
     def finish(self, states: Tensor) -> Tensor:
         return states
 
+    @property
+    def vocabulary_head(self) -> nn.Module | None:
+        return getattr(self.backbone, "cls", None)
+
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.cls(states)
+
+    def site(self, depth: int, layer: Any) -> Site:
+        return Site(depth, layer.attention.output.dropout, layer.output.dropout, layer.output.LayerNorm, layer)
 
 
 class Roberta(Bert):
@@ -63,6 +68,10 @@ class Roberta(Bert):
     def positions(self, batch: Batch) -> Tensor:
         real = batch.text_mask.long()
         return real.cumsum(1) * real + self.config.pad_token_id
+
+    @property
+    def vocabulary_head(self) -> nn.Module | None:
+        return getattr(self.backbone, "lm_head", None)
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.lm_head(states)

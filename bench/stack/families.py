@@ -8,15 +8,39 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 from bench.backbones import FAMILIES, Backbone
+from bench.stack.albert import Albert
 from bench.stack.core import Stack
+from bench.stack.deberta import Deberta
 from bench.stack.decoders import Gpt2, Llama
 from bench.stack.encoders import Bert, Roberta
+from bench.stack.opt import Opt
+from bench.stack.t5 import T5
 
-STACKS: dict[str, type[Stack]] = {"bert": Bert, "roberta": Roberta, "gpt2": Gpt2, "llama": Llama}
+STACKS: dict[str, type[Stack]] = {
+    "albert": Albert,
+    "bert": Bert,
+    "deberta": Deberta,
+    "gpt2": Gpt2,
+    "llama": Llama,
+    "opt": Opt,
+    "roberta": Roberta,
+    "t5": T5,
+}
+LOADERS: dict[str, Any] = {
+    "masked": AutoModelForMaskedLM,
+    "causal": AutoModelForCausalLM,
+    "encoder_decoder": AutoModelForSeq2SeqLM,
+}
 
 
 def build(model: PreTrainedModel) -> Stack:
@@ -35,8 +59,6 @@ def load(backbone: Backbone, location: str) -> Stack:
         options["revision"] = backbone.revision
     if not backbone.lm_head:
         model = AutoModel.from_pretrained(location, add_pooling_layer=False, **options)
-    elif STACKS[FAMILIES[backbone.model_type]].causal:
-        model = AutoModelForCausalLM.from_pretrained(location, **options)
     else:
-        model = AutoModelForMaskedLM.from_pretrained(location, **options)
+        model = LOADERS[STACKS[FAMILIES[backbone.model_type]].form].from_pretrained(location, **options)
     return build(model).eval()

@@ -1,0 +1,40 @@
+"""Bottleneck adapters: Houlsby et al. 2019, Pfeiffer et al. 2021, and AdapterDrop's lower layers without any."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bench.adapters import Bottleneck, behind_both, behind_layer
+from bench.backbones import Backbone
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.stack import Stack
+
+
+class Adapter(Method):
+    """Places, activations and reduction are those of the adapters library (DoubleSeqBnConfig, SeqBnConfig).
+
+    The library starts the up-projection at N(0, 0.02^2), we at zero. `drop` leaves the lowest layers without, as
+    AdapterDrop (Rücklé et al. 2021, arXiv 2010.11918). The recipe is ours.
+    """
+
+    source = "Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2021, arXiv 2005.00247"
+    kind: Literal["adapter"] = "adapter"
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    reduction: int = Field(default=16, ge=1)  # H / bottleneck
+    activation: Literal["gelu", "relu", "swish"] | None = None  # None: swish for houlsby, relu for pfeiffer
+    drop: int = Field(default=0, ge=0)  # layers without, from the lowest
+    recipe: Recipe = Recipe(learning_rate=5e-4)
+
+    def check(self, backbone: Backbone) -> str | None:
+        if self.drop < backbone.layers:
+            return None
+        return f"drop is {self.drop}, but the backbone has {backbone.layers} layers"
+
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        houlsby = self.placement == "houlsby"
+        activation = self.activation or ("swish" if houlsby else "relu")
+        bottleneck = max(1, stack.hidden // self.reduction)
+        put = behind_both if houlsby else behind_layer
+        for site in stack.sites[self.drop :]:
+            put(site, lambda: Bottleneck(stack.hidden, bottleneck, activation))
+        return Attachment(stack.first_trainable_depth())

@@ -1,0 +1,25 @@
+"""BitFit: the bias vectors alone (Ben Zaken et al. 2022, arXiv 2106.10199)."""
+
+from typing import Literal
+
+from bench.backbones import NO_BIASES, Backbone
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.stack import Stack
+
+
+class BitFit(Method):
+    """All bias vectors of embeddings and layers; those of the LM head stay as they are. The recipe is ours."""
+
+    source = "Ben Zaken et al. 2022, arXiv 2106.10199"
+    kind: Literal["bitfit"] = "bitfit"
+    recipe: Recipe = Recipe(learning_rate=1e-3)
+
+    def check(self, backbone: Backbone) -> str | None:
+        if backbone.model_type not in NO_BIASES:
+            return None
+        return f"bitfit trains biases, and {backbone.name} ({backbone.model_type}) has none"
+
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        for name, parameter in stack.headless():
+            parameter.requires_grad_(name.endswith("bias"))
+        return Attachment(stack.first_trainable_depth())

@@ -1,0 +1,42 @@
+"""Deep prompts: free vectors in front of the input of every layer (Qin and Eisner 2021, arXiv 2104.06599)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.prompts import Free, in_front
+from bench.stack import Stack, Stream
+
+
+class DeepPrompts(Method):
+    """The hidden-state form: each layer's prompt takes the place of what the layer below made of its own.
+
+    P-tuning v2 gives keys and values instead: that is `prefix_tuning`. Recipe and initial scale are ours.
+    """
+
+    source = "Qin and Eisner 2021, arXiv 2104.06599"
+    kind: Literal["deep_prompts"] = "deep_prompts"
+    length: int = Field(default=20, ge=1)
+    scale: float = Field(default=0.5, gt=0)  # standard deviation of the initial prompts
+    recipe: Recipe = Recipe(learning_rate=5e-3)
+
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        prompts = [Free.normal(self.length, stack.hidden, self.scale) for _ in stack.layers]
+        return Attachment(0, nn.ModuleList([EachLayer(prompts)]))
+
+
+class EachLayer(nn.Module):
+    """An Edit: before layer 0 the first prompt goes in front, before every other its own takes the old one's place."""
+
+    def __init__(self, prompts: list[Free]):
+        super().__init__()
+        self.prompts = nn.ModuleList(prompts)
+
+    def forward(self, depth: int, stream: Stream) -> Stream:
+        prompt = self.prompts[depth](stream)
+        if depth == 0:
+            return in_front(prompt, stream)
+        return stream._replace(states=torch.cat([prompt.to(stream.states.dtype), stream.text], 1))

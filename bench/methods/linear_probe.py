@@ -1,0 +1,18 @@
+"""Linear probe: a linear head on the frozen backbone, and nothing else."""
+
+from typing import Literal
+
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.stack import Stack
+
+
+class LinearProbe(Method):
+    """Only the head trains: what a backbone knows without being tuned. The recipe is ours."""
+
+    source = "Alain and Bengio 2016, arXiv 1610.01644"
+    heads = ("linear",)
+    kind: Literal["linear_probe"] = "linear_probe"
+    recipe: Recipe = Recipe(learning_rate=1e-3)
+
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        return Attachment(len(stack.layers))

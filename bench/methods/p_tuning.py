@@ -1,0 +1,48 @@
+"""P-tuning: a prompt reparameterised by a small network (Liu et al. 2021, arXiv 2103.10385)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.prompts import Insert
+from bench.stack import Stack, Stream
+
+
+class PTuning(Method):
+    """The network of THUDM/P-tuning (PT-Fewshot, pet/wrapper.py:109-117): an MLP, alone or behind a BiLSTM.
+
+    There the backbone trains too and the prompt stands inside the template; here the backbone is frozen and the
+    prompt stands in front. The recipe is that of most of its few-shot scripts.
+    """
+
+    source = "Liu et al. 2021, arXiv 2103.10385"
+    kind: Literal["p_tuning"] = "p_tuning"
+    length: int = Field(default=20, ge=1)
+    encoder: Literal["lstm", "mlp"] = "lstm"
+    recipe: Recipe = Recipe(learning_rate=1e-4, weight_decay=0.1, warmup=0)
+
+    def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        source = Reparameterised(self.length, stack.hidden, recurrent=self.encoder == "lstm")
+        return Attachment(0, nn.ModuleList([Insert(source, 0)]))
+
+
+class Reparameterised(nn.Module):
+    """P free vectors (N(0, 1)) through `W2 relu(W1 v + b1) + b2`; recurrent: behind a BiLSTM over the P of them."""
+
+    def __init__(self, length: int, hidden: int, recurrent: bool):
+        super().__init__()
+        self.vectors = nn.Embedding(length, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, num_layers=2, bidirectional=True, batch_first=True) if recurrent else None
+        self.mlp = nn.Sequential(nn.Linear(2 * hidden if recurrent else hidden, hidden), nn.ReLU())
+        self.mlp.append(nn.Linear(hidden, hidden))
+
+    def forward(self, stream: Stream) -> Tensor:
+        """[B, P, H], the same for every example."""
+        device = stream.states.device
+        vectors = self.vectors(torch.arange(self.vectors.num_embeddings, device=device))[None]
+        if self.lstm is not None:
+            vectors, _ = self.lstm(vectors)
+        return self.mlp(vectors).expand(len(stream.states), -1, -1)

@@ -1,0 +1,64 @@
+"""OPT: learned positions; in the 350M model narrow word embeddings, and norms behind attention and feed-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import create_causal_mask
+
+from bench.stack.core import Batch, Site, Stack, Stream
+
+
+class Opt(Stack):
+    form = "causal"
+
+    @property
+    def base(self) -> Any:
+        return self.backbone.model.decoder
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        return self.base.embed_tokens
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.base.layers
+
+    @property
+    def placement(self) -> Iterable[nn.Module]:
+        return [self.base.embed_positions, *([self.base.project_in] if self.base.project_in is not None else [])]
+
+    def place(self, words: Tensor, batch: Batch) -> Tensor:
+        positions = torch.arange(words.shape[1], device=words.device)[None]
+        wide = words if self.base.project_in is None else self.base.project_in(words)
+        return wide + self.base.embed_positions(batch.text_mask, 0, position_ids=positions)
+
+    def context(self, stream: Stream) -> Any:
+        return create_causal_mask(
+            config=self.config,
+            inputs_embeds=stream.states,
+            attention_mask=stream.mask,
+            past_key_values=None,
+        )
+
+    def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+        return self.layers[depth](states, attention_mask=context, **options)
+
+    def finish(self, states: Tensor) -> Tensor:
+        return states if self.base.final_layer_norm is None else self.base.final_layer_norm(states)
+
+    @property
+    def vocabulary_head(self) -> nn.Module:
+        return self.backbone.lm_head
+
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        narrow = states if self.base.project_out is None else self.base.project_out(states)
+        return self.backbone.lm_head(narrow)
+
+    def site(self, depth: int, layer: Any) -> Site:
+        """Adapters act before the layer's dropout, which is no module here."""
+        norm = None if layer.do_layer_norm_before else layer.final_layer_norm
+        return Site(depth, layer.self_attn.out_proj, layer.fc2, norm, layer)
