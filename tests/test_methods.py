@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+import safetensors.torch
 import torch
-from conftest import LAYERS, MODELS, batch_for, follow_backwards, tiny
+from conftest import LAYERS, MODELS, Expand, batch_for, follow_backwards, own_forward, tiny
 from torch import nn
 
 from bench.backbones import Backbone
+from bench.cells import rebuild
 from bench.heads import HEADS, AnswerWords, Linear
 from bench.methods import METHODS, Method, Vocabulary
 from bench.perturb import REGULARIZERS, View
@@ -17,6 +20,16 @@ from bench.settings import parse_kind
 from bench.stack.families import build
 from bench.tuned import Tuned
 
+# these begin as the backbone
+NEUTRAL_TABLE = [
+    {"kind": "adapter", "reduction": 8},
+    {"kind": "adapter", "reduction": 8, "placement": "pfeiffer"},
+    {"kind": "adapter", "reduction": 8, "drop": 2},
+    {"kind": "compacter", "reduction": 4},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2, "use_dora": True}},
+    {"kind": "peft", "config": {"peft_type": "IA3"}},
+]
 METHOD_TABLE = [
     {"kind": "full"},
     {"kind": "linear_probe"},
@@ -29,20 +42,14 @@ METHOD_TABLE = [
     {"kind": "deep_prompts", "length": 3},
     {"kind": "prefix_tuning", "length": 3},
     {"kind": "prefix_tuning", "length": 3, "projection": True, "bottleneck": 8},
-    {"kind": "idpg", "length": 3, "bottleneck": 4},
-    {"kind": "idpg", "length": 3, "bottleneck": 4, "generator": "phm", "phm_dimension": 4},
-    {"kind": "adapter", "reduction": 8},
-    {"kind": "adapter", "reduction": 8, "placement": "pfeiffer"},
-    {"kind": "adapter", "reduction": 8, "drop": 2},
-    {"kind": "compacter", "reduction": 4},
     {"kind": "late_prompt", "depth": 0, "generator": "naive"},
     {"kind": "late_prompt", "depth": 2, "generator": "none"},
     {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
     {"kind": "late_prompt", "depth": 2, "generator": "max_pooling", "bottleneck": 4},
     {"kind": "late_prompt", "depth": 2, "generator": "average_pooling", "bottleneck": 4},
-    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
-    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2, "use_dora": True}},
-    {"kind": "peft", "config": {"peft_type": "IA3"}},
+    {"kind": "idpg", "length": 3, "bottleneck": 4},
+    {"kind": "idpg", "length": 3, "bottleneck": 4, "generator": "phm", "phm_dimension": 4},
+    *NEUTRAL_TABLE,
 ]
 
 
@@ -65,9 +72,12 @@ def accepts(method: dict, family: str) -> str | None:
 
 
 VOCABULARY = Vocabulary(classes=[[7], [8, 9]], frequent=list(range(5, 40)))
+# T5's decoder has one position, the same for all examples: its query changes nothing, and a unit may be off for all
+INERT = re.compile(r"decoder\.block\.\d+\.(layer\.0\.SelfAttention\.([qk]\b|relative)|adapter)")
 # a method with a family that a matrix would refuse it with is no case
 CASES = [(method, family) for method in METHOD_TABLE for family in MODELS if accepts(method, family) is None]
 METHODS_AND_FAMILIES = pytest.mark.parametrize(("method", "family"), CASES, ids=name)
+HEAD_FAMILIES = ("roberta", "gpt2", "t5")
 REGULARIZER_TABLE = [
     {"kind": "none"},
     {"kind": "noise", "sigma": 0.1},
@@ -105,7 +115,7 @@ def test_contract(method: dict, regularizer: dict, family: str) -> None:
     trainable = model.trainable()
     assert trainable
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2)
-    losses = []
+    losses, moved = [], set()
     for _ in range(4):
         shown = views(model, batch, regularizer)
         assert all(p.grad is None for p in model.parameters()), "a regularizer left a gradient on a parameter"
@@ -116,12 +126,16 @@ def test_contract(method: dict, regularizer: dict, family: str) -> None:
                 assert parameter.grad is not None and parameter.grad.isfinite().all(), key
             else:
                 assert parameter.grad is None, f"{key} is frozen and has a gradient"
+        moved |= {key for key, parameter in trainable.items() if parameter.grad.any()}
         optimizer.step()
         optimizer.zero_grad()
         losses.append(clean.item())
     assert losses[-1] < losses[0], losses
     for key, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[key]) == (key not in trainable), key
+        assert torch.equal(parameter, before[key]) or key in trainable, f"{key} is frozen and has changed"
+    still = {key for key in trainable if torch.equal(model.get_parameter(key), before[key])}
+    idle = trainable.keys() - moved | still
+    assert all(INERT.search(key) for key in idle), idle
 
 
 @METHODS_AND_FAMILIES
@@ -160,26 +174,52 @@ def test_first_trainable_depth_is_the_lowest_that_gives_the_exact_gradients(meth
 
 
 @pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
-def test_settings_survive_json(method: dict) -> None:
-    made = parse_kind(METHODS, method, "method", [])
-    assert made is not None
-    assert type(made).model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made
+def test_settings_survive_yaml_and_json(method: dict, expand: Expand) -> None:
+    head = method_of(method).heads[0]
+    (cell,) = expand({"method": [method], "head": [head]})
+    again = rebuild(json.loads(json.dumps(cell.content())))
+    assert again == cell and again.name == cell.name
+    assert again.method == method_of(method)
 
 
-@pytest.mark.parametrize("family", MODELS)
-def test_lora_starts_as_the_backbone(family: str) -> None:
-    with_lora = tuned(family, {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}}).eval()
-    plain = tuned(family, {"kind": "full"}).eval()
+@pytest.mark.parametrize(("method", "family"), [case for case in CASES if case[1] in HEAD_FAMILIES], ids=name)
+def test_every_trainable_has_a_gradient_under_the_methods_other_head(method: dict, family: str) -> None:
+    """The contract tests the first."""
+    model = tuned(family, method, HEADS[method_of(method).heads[-1]]()).train()
+    batch = batch_for(model.stack.backbone)
+    model([View(batch)])[0].backward()
+    without = [key for key, parameter in model.trainable().items() if parameter.grad is None]
+    assert not without, without
+
+
+@METHODS_AND_FAMILIES
+def test_the_trainables_alone_bring_a_trained_model_back(method: dict, family: str) -> None:
+    """Through safetensors. The same under ZeRO-3 is in zero_script.py."""
+    model = tuned(family, method)
+    batch = batch_for(model.stack.backbone)
+    model([View(batch)])[0].backward()
+    for parameter in model.trainable().values():
+        parameter.data -= 0.1 * parameter.grad
+    saved = safetensors.torch.load(safetensors.torch.save(model.trainable()))
+    again = tuned(family, method)
+    missing, unexpected = again.load_state_dict(saved, strict=False)
+    assert not unexpected and not set(missing) & set(model.trainable())
+    assert torch.equal(model.eval().logits(batch), again.eval().logits(batch))
+
+
+@pytest.mark.parametrize(("method", "family"), [case for case in CASES if case[0] in NEUTRAL_TABLE], ids=name)
+def test_starts_as_the_backbone(method: dict, family: str) -> None:
+    started, plain = tuned(family, method).eval(), tuned(family, {"kind": "full"}).eval()
     batch = batch_for(plain.stack.backbone)
-    assert torch.equal(with_lora.logits(batch), plain.logits(batch))
+    difference = (started.logits(batch) - plain.logits(batch)).abs().max().item()
+    assert difference < 1e-6, difference
 
 
 @pytest.mark.parametrize("family", MODELS)
 def test_answer_head_equals_the_backbones_logits_at_the_answer(family: str) -> None:
     model = tiny(family)
     batch = batch_for(model)
-    rows = torch.arange(len(batch.ids))
-    theirs = model(input_ids=batch.ids, attention_mask=batch.text_mask.long()).logits[rows, batch.answer]
+    _, theirs = own_forward(model, batch)
     for loss, columns in (("vocabulary", slice(None)), ("answer_words", [7, 8])):
         ours = tuned(family, {"kind": "full"}, AnswerWords(loss=loss)).eval()
         logits = ours.logits(batch)

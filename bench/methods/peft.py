@@ -48,29 +48,35 @@ class Peft(Method):
         return f"peft has no target_modules for {kind} on {backbone.model_type}: expected them in config"
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        from peft import inject_adapter_in_model
-
+        config = _parse(self.config)
         with warnings.catch_warnings():
             # GPT-2 keeps its weights transposed; peft says so and does what is right
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
-            inject_adapter_in_model(_parse(self.config), stack.backbone)
+            # as `inject_adapter_in_model` does it; that refuses VeRA, whose layers share what only the tuner names
+            _tuners()[self.config["peft_type"]](stack.backbone, {"default": config}, adapter_name="default")
         return Attachment(stack.first_trainable_depth())
+
+
+def _tuners() -> dict[str, Any]:
+    """The types of peft that change a model's modules: what stands in front of the input is ours to place."""
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+    from peft.tuners.tuners_utils import BaseTuner
+
+    tuners: dict[Any, Any] = PEFT_TYPE_TO_TUNER_MAPPING
+    return {kind.value: tuner for kind, tuner in tuners.items() if issubclass(tuner, BaseTuner)}
 
 
 def _parse(config: dict[str, Any]) -> Any:
     """The peft config. ValueError names the key that is wrong."""
     from dataclasses import fields
 
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-    from peft.tuners.tuners_utils import BaseTuner
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import PeftType
 
-    injectable = {
-        kind.value: kind for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if issubclass(tuner, BaseTuner)
-    }
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind not in injectable:
-        raise ValueError(f"peft_type: {unknown(kind, injectable)}")
-    config_type = PEFT_TYPE_TO_CONFIG_MAPPING[injectable[kind]]
+    if not isinstance(kind, str) or kind not in _tuners():
+        raise ValueError(f"peft_type: {unknown(kind, _tuners())}")
+    config_type = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)]
     given = {key: value for key, value in config.items() if key != "peft_type"}
     names = [f.name for f in fields(config_type)]
     for key in given:
