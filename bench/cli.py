@@ -105,7 +105,11 @@ def list_(what: Listing, as_json: JsonOption = False) -> None:
     table = Table(*head, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(str, row))
-    Console().print(table)
+    wide = Console()
+    if not wide.is_terminal:  # one line each, however long
+        wide.width = 10_000
+        wide.width = wide.measure(table).maximum
+    wide.print(table)
 
 
 @app.callback(invoke_without_command=True)

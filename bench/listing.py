@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +20,17 @@ def listing(what: str) -> Listing:
 def methods() -> Listing:
     from bench.methods import METHODS
 
-    rows = [[name, _fields(kind, {"kind", "recipe"}), _recipe(kind), _summary(kind)] for name, kind in METHODS.items()]
-    return ["kind", "settings", "recipe", "what it is"], rows
+    rows = [
+        [name, _module_summary(kind), _recipe(kind), kind.source, _fields(kind, {"kind", "recipe"})]
+        for name, kind in METHODS.items()
+    ]
+    return ["kind", "what it is", "recipe", "source", "settings"], rows
 
 
 def regularizers() -> Listing:
     from bench.perturb import REGULARIZERS
 
-    rows = [[name, _fields(kind, {"kind"}), _summary(kind)] for name, kind in REGULARIZERS.items()]
+    rows = [[name, _fields(kind, {"kind"}), _module_summary(kind)] for name, kind in REGULARIZERS.items()]
     return ["kind", "settings", "what it is"], rows
 
 
@@ -71,12 +75,11 @@ def _fields(kind: type[BaseModel], hidden: set[str]) -> str:
 
 def _recipe(kind: type[BaseModel]) -> str:
     recipe: Any = kind.model_fields["recipe"].get_default()
-    return f"AdamW {recipe.learning_rate:g}, {recipe.schedule}, decay {recipe.weight_decay:g}"
+    warmup = f"warm-up {recipe.warmup:.0%}"
+    return f"AdamW {recipe.learning_rate:g}, {warmup}, {recipe.schedule}, decay {recipe.weight_decay:g}"
 
 
-def _summary(kind: type[BaseModel]) -> str:
-    """The first line of the docstring, or of its module's where the class has none of its own."""
-    import sys
-
-    text = kind.__dict__.get("__doc__") or sys.modules[kind.__module__].__doc__ or ""
-    return text.strip().splitlines()[0]
+def _module_summary(kind: type[BaseModel]) -> str:
+    """The first line of the docstring of its file, without its source."""
+    text = sys.modules[kind.__module__].__doc__ or ""
+    return text.strip().splitlines()[0].split(" (")[0].rstrip("., ")

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from bench import data, toy
+from bench.backbones import BACKBONES
 from bench.settings import InputError
 from bench.tasks import TASKS, Regime
 from bench.templates import Templater
@@ -204,11 +205,11 @@ def tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
 @pytest.mark.parametrize("name", ["sst2", "rte"])
 def test_template_answer_position_and_eligible_words(kind: str, name: str) -> None:
-    task, tokens, causal = TASKS[name], tiny_tokenizer(kind), kind == "gpt2"
+    task, tokens, form = TASKS[name], tiny_tokenizer(kind), "causal" if kind == "gpt2" else "masked"
     texts = ["a film of sadness", "the plot was bad"][: len(task.fields)]
-    encoded = Templater(task, tokens, causal, False, 48).encode(texts, 1)
+    encoded = Templater(task, tokens, form, False, 48).encode(texts, 1)
     ids = encoded.ids.tolist()
-    if causal:
+    if form == "causal":
         assert encoded.answer == len(ids) - 1 and not encoded.eligible[-1]
     else:
         assert ids[encoded.answer] == tokens.mask_token_id and ids.count(tokens.mask_token_id) == 1
@@ -218,27 +219,27 @@ def test_template_answer_position_and_eligible_words(kind: str, name: str) -> No
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
 def test_long_texts_are_cut_and_the_template_stays(kind: str) -> None:
-    task, tokens, causal = TASKS["rte"], tiny_tokenizer(kind), kind == "gpt2"
-    templater = Templater(task, tokens, causal, False, 24)
+    task, tokens, form = TASKS["rte"], tiny_tokenizer(kind), "causal" if kind == "gpt2" else "masked"
+    templater = Templater(task, tokens, form, False, 24)
     encoded = templater.encode(["a film of great beauty " * 12, "the plot was bad"], 0)
     assert 20 <= len(encoded.ids) <= 24
     text = tokens.decode(encoded.ids).replace(" ", "")
     assert "theplotwasbad" in text, "the shorter text is whole"
-    assert ("Theyare" in text) if causal else (text.count(tokens.mask_token) == 1 and "?" in text)
+    assert ("Theyare" in text) if form == "causal" else (text.count(tokens.mask_token) == 1 and "?" in text)
     with pytest.raises(InputError, match="max_length: found 5, too short for the template of task rte"):
-        Templater(task, tokens, causal, False, 5).encode(["a film " * 9, "the plot " * 9], 0)
+        Templater(task, tokens, form, False, 5).encode(["a film " * 9, "the plot " * 9], 0)
 
 
 def test_a_mask_token_in_the_users_text_is_not_the_answer() -> None:
     tokens = tiny_tokenizer("roberta")
-    encoded = Templater(TASKS["sst2"], tokens, False, False, 48).encode(["a <mask> film"], 0)
+    encoded = Templater(TASKS["sst2"], tokens, "masked", False, 48).encode(["a <mask> film"], 0)
     masks = [i for i, token in enumerate(encoded.ids) if token == tokens.mask_token_id]
     assert len(masks) == 2 and encoded.answer == masks[1]
 
 
 def test_a_linear_head_reads_the_pair_without_template() -> None:
     tokens = tiny_tokenizer("bert")
-    encoded = Templater(TASKS["rte"], tokens, False, True, 48).encode(["a film", "the plot was bad"], 0)
+    encoded = Templater(TASKS["rte"], tokens, "masked", True, 48).encode(["a film", "the plot was bad"], 0)
     assert tokens.decode(encoded.ids) == "[CLS] a film [SEP] the plot was bad [SEP]"
     assert encoded.segments.tolist() == [0] * 4 + [1] * 5
     assert encoded.eligible.sum() == 6
@@ -247,23 +248,23 @@ def test_a_linear_head_reads_the_pair_without_template() -> None:
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("name", toy.KINDS)
 def test_an_empty_text_is_encoded(name: str, plain: bool) -> None:
-    templater = Templater(TASKS["toy-foreign-0"], toy.tokenizer(name), name == "toy-decoder", plain, 48)
+    templater = Templater(TASKS["toy-foreign-0"], toy.tokenizer(name), BACKBONES[name].form, plain, 48)
     encoded = templater.encode([""], 0)
     assert len(encoded.ids) >= 1 and not encoded.eligible.any()
 
 
 def test_an_answer_word_of_several_tokens_is_named() -> None:
     tokens = tiny_tokenizer("bert")
-    assert len(Templater(TASKS["rte"], tokens, False, False, 48).answer_ids()) == 2
+    assert len(Templater(TASKS["rte"], tokens, "masked", False, 48).answer_ids()) == 2
     with pytest.raises(
         InputError, match=r"task trec: words: answer word 'Description' is \[.*\] for this tokenizer, expected one"
     ):
-        Templater(TASKS["trec"], tokens, False, False, 48).answer_ids()
+        Templater(TASKS["trec"], tokens, "masked", False, 48).answer_ids()
 
 
 def test_collate_pads_on_the_right() -> None:
     tokens = toy.tokenizer("toy-encoder")
-    templater = Templater(TASKS["toy-foreign-0"], tokens, False, False, 48)
+    templater = Templater(TASKS["toy-foreign-0"], tokens, "masked", False, 48)
     sentences = [text for text, _ in toy.sentences(4, 1)]
     encoded = [templater.encode([text], i % 2) for i, text in enumerate(sentences)]
     batch = data.collate(encoded, tokens.pad_token_id, [9, 8, 7, 6], torch.device("cpu"))

@@ -7,22 +7,21 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from tables import METHOD_TABLE
 
 from bench import data
 from bench.backbones import parse
 from bench.cells import Cell
 from bench.engine import LINEAR, Engine, World
 from bench.fields import parse_zero
+from bench.heads import HEADS
 from bench.methods import METHODS
 from bench.perturb import REGULARIZERS, View
 from bench.prepare import prepare
 from bench.tasks import TASKS, Regime
 
-METHOD_TABLE = [
-    {"kind": "full"},
-    {"kind": "prompt_tuning", "length": 3},
-    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
-]
+SOME = [{"kind": "full"}, {"kind": "prompt_tuning", "length": 3}, {"kind": "peft", "config": {"peft_type": "LORA"}}]
+TABLE = {"zero0": SOME, "zero1": SOME, "zero2": SOME, "zero3": METHOD_TABLE}
 
 
 def check(cell: Cell, world: World, out: Path) -> None:
@@ -56,14 +55,15 @@ def check(cell: Cell, world: World, out: Path) -> None:
 def main() -> None:
     checkpoint, out = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = World.join()
-    stages = ["zero0", "zero1", "zero2", "zero3"]
-    for stage in stages:
-        for method in METHOD_TABLE:
+    for stage, methods in TABLE.items():
+        for settings in methods:
+            method = METHODS[settings["kind"]].model_validate(settings)
             cell = Cell.model_construct(
                 backbone=parse({"path": str(checkpoint)}, "backbone", []),
                 task=TASKS["toy-foreign-0"],
                 regime=Regime(per_class=4),
-                method=METHODS[method["kind"]].model_validate(method),
+                method=method,
+                head=HEADS[method.heads[0]](),
                 regularizer=REGULARIZERS["none"].model_validate({}),
                 zero=parse_zero(stage, "zero", []),
                 ranks=2,
@@ -71,7 +71,7 @@ def main() -> None:
             )
             check(cell, world, out)
     if world.rank == 0:
-        (out / "checked").write_text(" ".join(stages))
+        (out / "checked").write_text(" ".join(TABLE))
     world.leave()
 
 

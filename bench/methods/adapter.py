@@ -1,4 +1,4 @@
-"""Bottleneck adapters: Houlsby et al. 2019, Pfeiffer et al. 2021, and AdapterDrop's lower layers without any."""
+"""Houlsby and Pfeiffer adapters, and AdapterDrop (arXiv 1902.00751, 2005.00247, 2010.11918)."""
 
 from typing import Literal
 
@@ -14,10 +14,10 @@ class Adapter(Method):
     """Places, activations and reduction are those of the adapters library (DoubleSeqBnConfig, SeqBnConfig).
 
     The library starts the up-projection at N(0, 0.02^2), we at zero. `drop` leaves the lowest layers without, as
-    AdapterDrop (Rücklé et al. 2021, arXiv 2010.11918). The recipe is ours.
+    AdapterDrop. The recipe is ours.
     """
 
-    source = "Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2021, arXiv 2005.00247"
+    source = "Houlsby et al. 2019, Pfeiffer et al. 2021, Rücklé et al. 2021"
     kind: Literal["adapter"] = "adapter"
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     reduction: int = Field(default=16, ge=1)  # H / bottleneck

@@ -9,7 +9,7 @@ from bench.stack import WORDS, Stack
 class Full(Method):
     """Tunes all weights; the recipe is ours, in the range usual for encoders of this size."""
 
-    source = "recipe ours"
+    source = "-"
     kind: Literal["full"] = "full"
     recipe: Recipe = Recipe(learning_rate=2e-5, weight_decay=0.1)
 

@@ -1,4 +1,4 @@
-"""S-IDPG: a prompt generated from a frozen encoding of the sentence (Wu et al. 2022, arXiv 2204.04497)."""
+"""S-IDPG: a prompt from a frozen encoding of the sentence (Wu et al. 2022, arXiv 2204.04497)."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""LPT: a prompt made by a generator and inserted before a middle layer (Liu et al. 2022, arXiv 2210.11292)."""
+"""LPT: a generated prompt before a middle layer (Liu et al. 2022, arXiv 2210.11292)."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ class LatePrompt(Method):
     and starts as N(0, 1), as `nn.Embedding` does in LPT's code.
     """
 
-    source = "LPT: Liu et al. 2022, arXiv 2210.11292"
+    source = "Liu et al. 2022, arXiv 2210.11292"
     kind: Literal["late_prompt"] = "late_prompt"
     depth: int = Field(ge=0)
     generator: Literal["none", "naive", "max_pooling", "average_pooling"] = "naive"

@@ -1,4 +1,4 @@
-"""Any reparameterisation of the `peft` library, injected into the modules the Stack runs: LoRA first of all."""
+"""Any config of peft: LoRA, DoRA, IA3, VeRA, OFT, ... (injected into the modules the Stack runs)."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ class Peft(Method):
     LoRA's defaults in peft are r = 8, alpha = 8, no dropout. The recipe is ours.
     """
 
-    source = "the peft library; LoRA: Hu et al. 2021, arXiv 2106.09685"
+    source = "peft; LoRA: Hu et al. 2021, arXiv 2106.09685"
     kind: Literal["peft"] = "peft"
     config: dict[str, Any]
     recipe: Recipe = Recipe(learning_rate=5e-4)

@@ -1,4 +1,4 @@
-"""Prefix tuning and P-tuning v2: keys and values of their own for every layer.
+"""Prefix tuning, P-tuning v2: keys and values of its own for every layer.
 
 Li and Liang 2021, arXiv 2101.00190; Liu et al. 2022, arXiv 2110.07602.
 """
@@ -22,7 +22,7 @@ class PrefixTuning(Method):
     Length 20 is what LPT's parameter table implies for its baseline; the learning rate is that of RTE there.
     """
 
-    source = "P-tuning v2: Liu et al. 2022, arXiv 2110.07602; Li and Liang 2021, arXiv 2101.00190"
+    source = "Liu et al. 2022, arXiv 2110.07602; Li and Liang 2021"
     kind: Literal["prefix_tuning"] = "prefix_tuning"
     length: int = Field(default=20, ge=1)
     projection: bool = False

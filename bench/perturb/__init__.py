@@ -4,8 +4,9 @@ A regularizer gives a view of a batch and does not know which method it is put o
 """
 
 from bench.perturb.attack import Attack
-from bench.perturb.base import NoRegularizer, Regularizer, View
+from bench.perturb.base import Regularizer, View
 from bench.perturb.noise import Noise
+from bench.perturb.none import NoRegularizer
 
 __all__ = ["REGULARIZERS", "Regularizer", "View"]
 

@@ -50,13 +50,6 @@ class Regularizer(Settings):
         return None
 
 
-class NoRegularizer(Regularizer):
-    kind: Literal["none"] = "none"
-
-    def view(self, tuned: Tuned, batch: Batch) -> View | None:
-        return None
-
-
 class EmbeddingPerturbation(Regularizer):
     """Adds a delta [B, T, H] to the text at `depth`: the word embeddings, or the input of a layer.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bench.stack.bert import Bert
 from bench.stack.core import Batch, Site
-from bench.stack.encoders import Bert
 
 
 class Albert(Bert):

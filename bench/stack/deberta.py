@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.stack.bert import Bert
 from bench.stack.core import Batch, Prefix, Stream
-from bench.stack.encoders import Bert
 
 
 class Deberta(Bert):

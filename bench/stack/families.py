@@ -19,10 +19,11 @@ from transformers.utils import logging
 
 from bench.backbones import FAMILIES, Backbone
 from bench.stack.albert import Albert
+from bench.stack.bert import Bert, Roberta
 from bench.stack.core import Stack
 from bench.stack.deberta import Deberta
-from bench.stack.decoders import Gpt2, Llama
-from bench.stack.encoders import Bert, Roberta
+from bench.stack.gpt2 import Gpt2
+from bench.stack.llama import Llama
 from bench.stack.opt import Opt
 from bench.stack.t5 import T5
 
