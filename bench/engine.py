@@ -104,6 +104,9 @@ class Engine:
             dist_init_required=False,
         )
 
+        if cell.zero.stage == 3:
+            gather_together(tuned)
+
     @property
     def tuned(self) -> Tuned:
         """The bare module."""
@@ -154,6 +157,13 @@ class Engine:
         del self._engine, self.optimizer, self.trainable
         # ZeRO-3 replaces this for the whole process, and the cells after it would be slower for it
         torch.nn.functional.linear = LINEAR
+
+
+def gather_together(tuned: Tuned) -> None:
+    """Tells ZeRO-3 which modules read weights of parts they do not call, so that it gathers those with them."""
+    for module in tuned.together:
+        for parameter in module.parameters():
+            deepspeed.zero.register_external_parameter(module, parameter)
 
 
 def gather_frozen_layers_whole(tuned: Tuned) -> None:

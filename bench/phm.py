@@ -28,15 +28,22 @@ class Phm(nn.Module):
         self.n, self.outputs = n, outputs
         self.rule = nn.Parameter(torch.randn(n, n, n) * scale) if rule is None else rule
         self.bias = nn.Parameter(torch.zeros(outputs))
-        shapes = [(inputs // n, outputs // n)] if rank is None else [(inputs // n, rank), (rank, outputs // n)]
-        self.factors = nn.ParameterList(torch.empty(n, *shape) for shape in shapes)
-        for factor in self.factors:
-            for one in factor:
-                nn.init.xavier_uniform_(one)
+        between = outputs // n if rank is None else rank
+        self.left = nn.Parameter(_glorot(n, inputs // n, between))
+        self.right = None if rank is None else nn.Parameter(_glorot(n, rank, outputs // n))
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        made = states.unflatten(-1, (self.n, -1)).unsqueeze(-3)  # [..., 1, n, in/n]
-        for factor in self.factors:
-            made = made @ factor  # [..., n, n, r] and [..., n, n, out/n]: each of the n parts by each B_i
+        parts = states.unflatten(-1, (self.n, -1)).unsqueeze(-3)  # [..., 1, n, in/n]
+        made = parts @ self.left  # [..., n, n, out/n]: each of the n parts by each B_i
+        if self.right is not None:
+            made = made @ self.right
         return torch.einsum("...ijq,ijk->...kq", made, self.rule).flatten(-2) + self.bias
+
+
+def _glorot(*shape: int) -> Tensor:
+    """[n, ., .]: n matrices, each from its own Glorot uniform."""
+    made = torch.empty(*shape)
+    for one in made:
+        nn.init.xavier_uniform_(one)
+    return made

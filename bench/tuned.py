@@ -28,6 +28,7 @@ class Tuned(nn.Module):
         super().__init__()
         self.stack, self.edits, self.head = stack, attachment.edits, head
         self.first_trainable_depth = attachment.first_trainable_depth
+        self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout
         if not head.reads_vocabulary:  # what is not read would be trained without a gradient
             read = {id(parameter) for _, parameter in stack.headless()}

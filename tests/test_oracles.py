@@ -210,8 +210,7 @@ def test_phm_is_its_sum_of_kronecker_products_in_float64(inputs: int, outputs: i
     torch.manual_seed(0)
     layer, states = Phm(inputs, outputs, n, rank, scale=1.0), torch.randn(2, 5, inputs)
     nn.init.normal_(layer.bias)
-    factors = [factor.double() for factor in layer.factors]
-    blocks = factors[0] if rank is None else factors[0] @ factors[1]
+    blocks = layer.left.double() if layer.right is None else layer.left.double() @ layer.right.double()
     matrix = sum(torch.kron(layer.rule[i].double(), blocks[i]) for i in range(n))
     expected = states.double() @ matrix + layer.bias.double()
     assert (layer(states) - expected).abs().max() < 1e-5
@@ -279,8 +278,8 @@ def bottleneck(adapter: Any, h: Tensor) -> Tensor:
 
 
 def kronecker(layer: Phm) -> Tensor:
-    left, right = layer.factors
-    return sum((torch.kron(layer.rule[i], left[i] @ right[i]) for i in range(layer.n)), torch.zeros(()))
+    blocks = layer.left @ layer.right
+    return sum((torch.kron(layer.rule[i], blocks[i]) for i in range(layer.n)), torch.zeros(()))
 
 
 # from the formulas of xyltt/LPT and of each method; its author gives the first in issue 1, 792K in the paper's table

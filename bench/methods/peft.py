@@ -5,6 +5,7 @@ import warnings
 from typing import Any, Literal
 
 from pydantic import field_validator
+from torch.nn import Module
 
 from bench.backbones import Backbone
 from bench.methods.base import Attachment, Method, Recipe, Vocabulary
@@ -48,13 +49,16 @@ class Peft(Method):
         return f"peft has no target_modules for {kind} on {backbone.model_type}: expected them in config"
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         config = _parse(self.config)
         with warnings.catch_warnings():
             # GPT-2 keeps its weights transposed; peft says so and does what is right
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
             # as `inject_adapter_in_model` does it; that refuses VeRA, whose layers share what only the tuner names
             _tuners()[self.config["peft_type"]](stack.backbone, {"default": config}, adapter_name="default")
-        return Attachment(stack.first_trainable_depth())
+        together: list[Module] = [module for module in stack.modules() if isinstance(module, BaseTunerLayer)]
+        return Attachment(stack.first_trainable_depth(), together=together)
 
 
 def _tuners() -> dict[str, Any]:

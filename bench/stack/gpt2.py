@@ -1,0 +1,56 @@
+"""GPT-2: learned positions, weights kept transposed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import create_causal_mask
+
+from bench.stack.core import Batch, Site, Stack, Stream
+
+
+class Gpt2(Stack):
+    form = "causal"
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        return self.backbone.transformer.wte
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.backbone.transformer.h
+
+    @property
+    def placement(self) -> Iterable[nn.Module]:
+        return [self.backbone.transformer.wpe, self.backbone.transformer.drop]
+
+    def place(self, words: Tensor, batch: Batch) -> Tensor:
+        positions = torch.arange(words.shape[1], device=words.device)[None]
+        return self.backbone.transformer.drop(words + self.backbone.transformer.wpe(positions))
+
+    def context(self, stream: Stream) -> Any:
+        return create_causal_mask(
+            config=self.config,
+            inputs_embeds=stream.states,
+            attention_mask=stream.mask,
+            past_key_values=None,
+        )
+
+    def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+        return self.layers[depth](states, None, context, use_cache=False, **options)
+
+    def finish(self, states: Tensor) -> Tensor:
+        return self.backbone.transformer.ln_f(states)
+
+    @property
+    def vocabulary_head(self) -> nn.Module:
+        return self.backbone.lm_head
+
+    def vocabulary_logits(self, states: Tensor) -> Tensor:
+        return self.backbone.lm_head(states)
+
+    def site(self, depth: int, layer: Any) -> Site:
+        return Site(depth, layer.attn.resid_dropout, layer.mlp, None, layer)

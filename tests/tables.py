@@ -1,0 +1,40 @@
+"""Every member of the axes: what is listed here is tested by every test that takes a table."""
+
+# these begin as the backbone
+NEUTRAL_TABLE = [
+    {"kind": "adapter", "reduction": 8},
+    {"kind": "adapter", "reduction": 8, "placement": "pfeiffer"},
+    {"kind": "adapter", "reduction": 8, "drop": 2},
+    {"kind": "compacter", "reduction": 4},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2, "use_dora": True}},
+    {"kind": "peft", "config": {"peft_type": "IA3"}},
+]
+METHOD_TABLE = [
+    {"kind": "full"},
+    {"kind": "linear_probe"},
+    {"kind": "bitfit"},
+    {"kind": "prompt_tuning", "length": 3},
+    {"kind": "prompt_tuning", "length": 3, "init": "vocabulary"},
+    {"kind": "prompt_tuning", "length": 3, "init": "class_labels"},
+    {"kind": "p_tuning", "length": 3},
+    {"kind": "p_tuning", "length": 3, "encoder": "mlp"},
+    {"kind": "deep_prompts", "length": 3},
+    {"kind": "prefix_tuning", "length": 3},
+    {"kind": "prefix_tuning", "length": 3, "projection": True, "bottleneck": 8},
+    {"kind": "late_prompt", "depth": 0, "generator": "naive"},
+    {"kind": "late_prompt", "depth": 2, "generator": "none"},
+    {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
+    {"kind": "late_prompt", "depth": 2, "generator": "max_pooling", "bottleneck": 4},
+    {"kind": "late_prompt", "depth": 2, "generator": "average_pooling", "bottleneck": 4},
+    {"kind": "idpg", "length": 3, "bottleneck": 4},
+    {"kind": "idpg", "length": 3, "bottleneck": 4, "generator": "phm", "phm_dimension": 4},
+    *NEUTRAL_TABLE,
+]
+REGULARIZER_TABLE = [
+    {"kind": "none"},
+    {"kind": "noise", "sigma": 0.1},
+    {"kind": "noise", "sigma": 0.1, "depth": 1},
+    {"kind": "attack"},
+    {"kind": "attack", "norm": "linf", "depth": 2, "steps": 1},
+]
