@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
 from bench.cells import Cell
 from bench.methods import Recipe
@@ -29,6 +30,7 @@ from bench.perturb import View
 from bench.tuned import Tuned
 
 LINEAR = torch.nn.functional.linear
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,51 @@ class World:
         torch.distributed.destroy_process_group()
 
 
+class Partitioning:
+    """Loads a backbone under ZeRO-3: each rank holds its share of what is there, and the whole of one tensor at most.
+
+    DeepSpeed 0.19.8 does not convert what is partitioned already, so the shares are made in the cell's precision.
+    That is exact: one rounding, as when it converts an ordinary model. But a method that computes its start from
+    the weights, as DoRA does, computes it from the rounded ones.
+    """
+
+    def __init__(self, cell: Cell):
+        self.dtype = DTYPES[cell.precision]
+        self._config = configuration(cell, 1)
+
+    @classmethod
+    def of(cls, cell: Cell) -> Partitioning | None:
+        """None under the stages that keep parameters whole."""
+        return cls(cell) if cell.zero.stage == 3 else None
+
+    def building(self) -> contextlib.AbstractContextManager[Any]:
+        """Inside, a module's parameters are partitioned as soon as its constructor ends.
+
+        The constructors of tensors stay torch's own: DeepSpeed's would give rotary frequencies the precision, too.
+        """
+        return deepspeed.zero.Init(config_dict_or_path=self._config, tensor_overrides=[])
+
+    def fill(self, parameter: torch.nn.Parameter, read: Callable[[], Tensor]) -> None:
+        """Gives `parameter` the values that `read` gives; only rank 0 reads. A collective call."""
+        with gathered(parameter, writer=0), torch.no_grad():
+            if torch.distributed.get_rank() == 0:
+                parameter.copy_(read())
+
+    def whole(self, parameters: Iterable[torch.nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
+        """Inside, the parameters can be read on every rank. A collective call."""
+        return deepspeed.zero.GatheredParameters(list(parameters))
+
+    @contextlib.contextmanager
+    def attaching(self) -> Generator[None, None, None]:
+        """Inside, peft gathers the weights that it computes a start from: it asks transformers whether it must."""
+        kept = HfDeepSpeedConfig(self._config)  # transformers refers to it weakly
+        try:
+            yield
+        finally:
+            unset_hf_deepspeed_config()
+            del kept
+
+
 class Engine:
     """A Tuned module under one ZeRO configuration; optimizer, clipping and saving see its trainables only."""
 
@@ -88,6 +135,7 @@ class Engine:
         self.trainable = tuned.trainable()
         tuned.to(world.device)
         if cell.zero.stage == 3:
+            convert_unpartitioned(tuned, DTYPES[cell.precision])
             gather_frozen_layers_whole(tuned)
         recipe = cell.method.recipe
 
@@ -100,7 +148,7 @@ class Engine:
             model=tuned,
             optimizer=_optimizer(self.trainable, recipe),
             lr_scheduler=schedule,
-            config=configuration(cell, sum(p.numel() for p in self.trainable.values())),
+            config=configuration(cell, sum(map(size, self.trainable.values()))),
             dist_init_required=False,
         )
 
@@ -166,6 +214,13 @@ def gather_together(tuned: Tuned) -> None:
             deepspeed.zero.register_external_parameter(module, parameter)
 
 
+def convert_unpartitioned(tuned: Tuned, dtype: torch.dtype) -> None:
+    """Gives what was added to a partitioned backbone its precision, as DeepSpeed does on other stages only."""
+    for parameter in tuned.parameters():
+        if not hasattr(parameter, "ds_id") and parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
 def gather_frozen_layers_whole(tuned: Tuned) -> None:
     """Under ZeRO-3 a frozen layer is one collective instead of one for each of its parameters.
 
@@ -186,6 +241,11 @@ def gathered(parameter: torch.nn.Parameter, writer: int | None = None) -> Genera
         return
     with deepspeed.zero.GatheredParameters([parameter], modifier_rank=writer):
         yield
+
+
+def size(parameter: torch.nn.Parameter) -> int:
+    """Elements of the whole parameter, also where ZeRO-3 has partitioned it."""
+    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def configuration(cell: Cell, trainable: int) -> dict[str, Any]:
@@ -219,8 +279,9 @@ def factor(recipe: Recipe, step: int, steps: int) -> float:
 
 def _optimizer(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; vectors (biases, norms) are not decayed."""
-    decayed = [p for p in trainable.values() if p.dim() > 1]
-    rest = [p for p in trainable.values() if p.dim() <= 1]
+    vectors = {name for name, p in trainable.items() if len(getattr(p, "ds_shape", p.shape)) <= 1}
+    decayed = [p for name, p in trainable.items() if name not in vectors]
+    rest = [p for name, p in trainable.items() if name in vectors]
     groups = [
         {"params": params, "weight_decay": decay}
         for params, decay in ((decayed, recipe.weight_decay), (rest, 0.0))

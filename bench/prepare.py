@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from bench import data, toy
 from bench.backbones import Backbone
 from bench.cells import Cell, identity_json
+from bench.engine import Partitioning
 from bench.methods import Vocabulary
 from bench.seeds import stream_seed
 from bench.stack.families import load
@@ -32,13 +34,14 @@ class Encodings:
 
 
 def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
-    """The model of a cell, freshly loaded and initialised from its seed, and its data."""
+    """The model of a cell, freshly loaded and initialised from its seed, and its data. Collective under ZeRO-3."""
     location = locate(cell.backbone)
-    stack = load(cell.backbone, location)
+    partitioning = Partitioning.of(cell)
+    stack = load(cell.backbone, location, partitioning)
     plain = cell.head.kind == "linear"
     length = min(cell.max_length, stack.max_text)
     encodings = encode(cell, location, plain, length)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), partitioning.attaching() if partitioning else nullcontext():
         torch.manual_seed(stream_seed(cell.seed, "init"))
         attachment = cell.method.attach(stack, vocabulary(cell, location))
         head = cell.head.build(stack, encodings.answer_ids)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench import data, environment
 from bench.cells import Cell
-from bench.engine import Engine, World
+from bench.engine import Engine, World, size
 from bench.perturb import View
 from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
@@ -227,11 +227,6 @@ def heaviest(batches: list[list[int]], lengths: list[int]) -> int:
     """The step with the longest example; not the first, in which the optimizer makes its state, if there is another."""
     steps = range(len(batches))[1:] or range(1)
     return max(steps, key=lambda step: max(lengths[i] for i in batches[step]))
-
-
-def size(parameter: torch.nn.Parameter) -> int:
-    """Elements of the whole parameter, also where ZeRO-3 has partitioned it."""
-    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def share_right(outcomes: str) -> float:

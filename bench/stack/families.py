@@ -25,6 +25,7 @@ from bench.stack.deberta import Deberta
 from bench.stack.gpt2 import Gpt2
 from bench.stack.llama import Llama
 from bench.stack.opt import Opt
+from bench.stack.partitioned import Partitioning, load_partitioned
 from bench.stack.t5 import T5
 
 STACKS: dict[str, type[Stack]] = {
@@ -52,14 +53,31 @@ def build(model: PreTrainedModel) -> Stack:
     return STACKS[FAMILIES[model_type]](model)
 
 
-def load(backbone: Backbone, location: str) -> Stack:
-    """The Stack of `backbone` from `location` (a folder, or a name on the hub), in fp32, frozen, in eval mode."""
+def load(backbone: Backbone, location: str, partitioning: Partitioning | None = None) -> Stack:
+    """The Stack of `backbone` from `location` (a folder, or a name on the hub), frozen, in eval mode.
+
+    In fp32 and whole; with `partitioning`, a collective call, in its precision and partitioned from the start.
+    ValueError names the weights that the checkpoint lacks.
+    """
     logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    options: dict[str, Any] = {} if backbone.lm_head else {"add_pooling_layer": False}
     if backbone.revision is not None:
         options["revision"] = backbone.revision
-    if not backbone.lm_head:
-        model = AutoModel.from_pretrained(location, add_pooling_layer=False, **options)
+    auto = _auto(backbone)
+    if partitioning is None:
+        only_safe = None if backbone.source == "hub" else True  # some on the hub have no other than *.bin
+        reading = {"dtype": torch.float32, "use_safetensors": only_safe, "output_loading_info": True}
+        model, info = auto.from_pretrained(location, **reading, **options)
+        missing = info["missing_keys"]
     else:
-        model = LOADERS[STACKS[FAMILIES[backbone.model_type]].form].from_pretrained(location, **options)
+        model, missing = load_partitioned(auto, location, partitioning, **options)
+    if missing:
+        raise ValueError(f"backbone: the checkpoint {location} lacks {', '.join(sorted(missing))}")
     return build(model).eval()
+
+
+def _auto(backbone: Backbone) -> Any:
+    """The class of transformers that reads `backbone`."""
+    if not backbone.lm_head:
+        return AutoModel
+    return LOADERS[backbone.form]
