@@ -25,7 +25,7 @@ from bench.cells import Cell
 from bench.engine import DTYPES, LINEAR, Engine, Partitioning, World, gathered, size
 from bench.fields import parse_zero
 from bench.heads import AnswerWords, Linear
-from bench.methods import METHODS
+from bench.methods import METHODS, Vocabulary
 from bench.perturb import View
 from bench.profiler.memory import LiveTensors, live
 from bench.stack import Stack
@@ -127,7 +127,7 @@ def outcome(cell: Cell, world: World) -> dict[str, Any]:
     total = sum(map(size, stack.parameters()))
     torch.manual_seed(5)
     with partitioning.attaching() if partitioning else nullcontext():
-        attachment = cell.method.attach(stack)
+        attachment = cell.method.attach(stack, Vocabulary(classes=[[7], [8]], frequent=[5, 6]))
     head = Linear() if cell.method.kind == "prompt_tuning" else AnswerWords()
     engine = Engine(Tuned(stack, attachment, head.build(stack, [7, 8])), cell, world)
     found = {"state": engine.state(), "total": torch.tensor(total)}
