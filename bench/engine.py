@@ -228,7 +228,7 @@ def gather_frozen_layers_whole(tuned: Tuned) -> None:
     their parameters before the gradients are reduced ("Cannot reduce scatter gradients ...") when a layer's input
     needs no gradient, as under LoRA, or a layer is passed twice, as under an attack.
     """
-    for layer in tuned.stack.layers:
+    for layer in tuned.stack.closed_layers:
         if not any(parameter.requires_grad for parameter in layer.parameters()):
             set_z3_leaf_module(layer, True)
 

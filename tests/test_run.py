@@ -15,12 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from conftest import tiny
 from test_cli import bench
 
-from bench import records
+from bench import records, toy
 from bench.hostfile import include, read_hostfile
 from bench.records import Record
 from bench.settings import InputError
+from bench.stack.families import build
 from bench.worker import status_of
 
 STAGES = ["zero0", "zero1", "zero2", "zero3"]
@@ -119,6 +121,27 @@ def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> 
         assert len({r.quality.sample for r in same if r.quality}) == 1
     assert len(list(results.glob(".run/*/group-*"))) == 2
     assert_measured(by_name(results).values())
+
+
+def test_every_family_trains_from_a_folder_under_zero3(write_matrix, tmp_path: Path) -> None:
+    """From its checkpoint through the launcher: templates, partitioned loading, and prefixes in its attention."""
+    folders = []
+    for family in ("albert", "deberta", "opt", "gemma", "t5"):
+        model = tiny(family)
+        model.save_pretrained(tmp_path / family)
+        toy.tokenizer("toy-encoder" if build(model).form == "masked" else "toy-decoder").save_pretrained(
+            tmp_path / family
+        )
+        folders.append({"path": str(tmp_path / family)})
+    methods = [{"kind": "full", "recipe": {"learning_rate": 1e-2}}, {"kind": "prefix_tuning", "length": 3}]
+    file = write_matrix({"backbone": folders, "method": methods, "zero": "zero3", "ranks": 2, "steps": 4})
+    done = bench("run", file, "--results", tmp_path / "results")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = by_name(tmp_path / "results").values()
+    assert len(made) == 10 and all(record.status == "ok" for record in made)
+    for record in made:
+        losses = [point.train_loss for point in record.quality.curve]
+        assert record.labels.method != "full" or losses[-1] < losses[0], (record.name, losses)
 
 
 def assert_measured(made) -> None:

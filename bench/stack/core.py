@@ -168,6 +168,11 @@ class Stack(nn.Module, ABC):
 
         prefix.enable(self.attention_config)
 
+    @property
+    def closed_layers(self) -> Iterable[nn.Module]:
+        """Those of which the walk calls no part by itself: ZeRO-3 may gather each as one."""
+        return self.layers
+
     # the walk
 
     def enter(self, batch: Batch) -> Stream:

@@ -63,6 +63,10 @@ class T5(Stack):
         length = states.shape[1]
         return mask, first.layer[0].SelfAttention.compute_bias(length, length, device=states.device)
 
+    @property
+    def closed_layers(self) -> Iterable[nn.Module]:
+        return self.layers[1:]
+
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, *context, **options)[0]
 
