@@ -41,7 +41,7 @@ def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
         torch.manual_seed(stream_seed(cell.seed, "init"))
         attachment = cell.method.attach(stack)
         head = cell.head.build(stack, encodings.answer_ids)
-    return Tuned(stack, attachment, head, cell.lower_dropout), encodings
+    return Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing), encodings
 
 
 def locate(backbone: Backbone) -> str:

@@ -24,8 +24,16 @@ class Tuned(nn.Module):
     gives it the dropout that LPT's code leaves on.
     """
 
-    def __init__(self, stack: Stack, attachment: Attachment, head: Head, lower_dropout: bool = False):
+    def __init__(
+        self,
+        stack: Stack,
+        attachment: Attachment,
+        head: Head,
+        lower_dropout: bool = False,
+        checkpointing: bool = False,
+    ):
         super().__init__()
+        stack.checkpointing = checkpointing
         self.stack, self.edits, self.head = stack, attachment.edits, head
         self.first_trainable_depth = attachment.first_trainable_depth
         self.lower_dropout = lower_dropout
