@@ -13,6 +13,7 @@ from bench import data, toy
 from bench.backbones import Backbone
 from bench.cells import Cell, identity_json
 from bench.seeds import stream_seed
+from bench.stack import Stack
 from bench.stack.families import load
 from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
@@ -37,11 +38,16 @@ def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
     plain = cell.head.kind == "linear"
     length = min(cell.max_length, stack.max_text)
     encodings = encode(cell, location, stack.causal, plain, length)
+    return assemble(cell, stack, encodings.answer_ids), encodings
+
+
+def assemble(cell: Cell, stack: Stack, answer_ids: list[int]) -> Tuned:
+    """The cell's method and head on `stack`, initialised from its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(cell.seed, "init"))
         attachment = cell.method.attach(stack)
-        head = cell.head.build(stack, encodings.answer_ids)
-    return Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing), encodings
+        head = cell.head.build(stack, answer_ids)
+    return Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing)
 
 
 def locate(backbone: Backbone) -> str:

@@ -84,7 +84,8 @@ class Tuned(nn.Module):
         return self.head.logits(self.stack, stream, batch)
 
     def loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        return nn.functional.cross_entropy(logits.float(), self.head.targets(batch), reduction=reduction)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # not narrower than it is
+        return nn.functional.cross_entropy(logits, self.head.targets(batch), reduction=reduction)
 
     def forward(self, views: list[View]) -> tuple[Tensor, Tensor]:
         """The loss trained on, and the clean loss alone (that of the first view), detached."""
