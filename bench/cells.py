@@ -56,6 +56,7 @@ class Cell(Settings):
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between evaluations on dev; None: ten in all
     max_length: int = Field(default=128, ge=8)  # tokens of an example, template included
     lower_dropout: bool = False  # dropout in the frozen layers below the method, as in LPT's code
+    checkpointing: bool = False  # recompute layers in the backward: non-reentrant
 
     @functools.cached_property
     def name(self) -> str:

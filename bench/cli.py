@@ -22,6 +22,8 @@ DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 MatrixArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped matrix.")]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of records and boards.")]
+HostfileOption = Annotated[Path | None, typer.Option(help="Hosts and slots, as deepspeed reads them.")]
+LauncherOption = Annotated[list[str] | None, typer.Option(help="Passed on to deepspeed as it is.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
@@ -38,10 +40,13 @@ class Listing(str, Enum):
 def run(
     matrix: MatrixArgument,
     results: ResultsOption = Path("results"),
-    hostfile: Annotated[Path | None, typer.Option(help="Hosts and slots, as deepspeed reads them.")] = None,
+    hostfile: HostfileOption = None,
     retry: Annotated[list[str] | None, typer.Option(help="Run cells again whose record has this status.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many cells.")] = None,
-    launcher_argument: Annotated[list[str] | None, typer.Option(help="Passed on to deepspeed as it is.")] = None,
+    launcher_argument: LauncherOption = None,
+    preflight: Annotated[
+        bool, typer.Option("--preflight", help="Check gradients first; what fails is not run.")
+    ] = False,
     dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
@@ -51,9 +56,30 @@ def run(
     stop_on_signals()
     session = Session(console, results, hostfile, launcher_argument or [])
     try:
-        raise typer.Exit(session.run(matrix, retry or [], limit, dry))
+        raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight))
     except KeyboardInterrupt:
         print("bench: interrupted; finished cells keep their records", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def preflight(
+    matrix: MatrixArgument,
+    results: ResultsOption = Path("results"),
+    hostfile: HostfileOption = None,
+    launcher_argument: LauncherOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the gradients of each method and ZeRO configuration of a matrix with one process of plain PyTorch."""
+    from bench.launch import Launch
+    from bench.preflight.session import command
+    from bench.processes import stop_on_signals
+
+    stop_on_signals()
+    try:
+        raise typer.Exit(command(matrix, Launch(results, hostfile, launcher_argument or []), as_json))
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
+from deepspeed.utils import safe_get_full_grad
 from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
 from safetensors.torch import save_file
 from torch import Tensor
@@ -172,6 +173,22 @@ class Engine:
             self._engine.step()
             losses.append(clean)
         return torch.stack(losses).mean()
+
+    def gradients(self, passes: Iterable[list[View]]) -> tuple[Tensor, dict[str, Tensor | None]]:
+        """A step up to the optimizer: this rank's mean loss, and every trainable's whole gradient, as averaged.
+
+        A collective call, and the engine's last. None: no gradient.
+        """
+        losses: list[Tensor] = []
+        for views in passes:
+            if losses:
+                self._engine.step()  # counts the pass before, which was not the last
+            loss, _ = self._engine(views)
+            self._engine.backward(loss)
+            losses.append(loss.detach())
+        scale = getattr(self.optimizer, "loss_scale", 1.0)
+        gradients = {name: safe_get_full_grad(parameter) for name, parameter in self.trainable.items()}
+        return torch.stack(losses).mean(), {n: None if g is None else g / scale for n, g in gradients.items()}
 
     def train(self) -> None:
         self._engine.train()

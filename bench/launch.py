@@ -81,7 +81,7 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     made = groups(cells)
     for group in made:  # a hostfile with too few slots is known before anything starts
         command(group[0].ranks, launch.results, launch)
-    with _run_folder(launch.results) as folder:
+    with run_folder(launch.results) as folder:
         for group in made:
             _serve(group, launch, folder, watch)
 
@@ -94,17 +94,11 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
         queue = {"results": str(launch.results.resolve()), "cells": [cell.content() for cell in left]}
         files.write(work / "queue.json", json.dumps(queue))
         reader = _Reader(work / "events.jsonl", launch.results, watch)
-        ranks = left[0].ranks
-        arguments = command(ranks, work, launch)
-        with processes(arguments, work / "log", environment(ranks, launch)) as process:
-            while process.poll() is None:
-                time.sleep(POLL_SECONDS)
-                reader.read()
-        reader.read()
+        code = run_group(left[0].ranks, work, launch, "bench.worker", reader.read)
         unfinished = reader.unfinished()
         if unfinished is not None:
             cell = next(cell for cell in left if cell.name == unfinished.cell)
-            record = _died(cell, unfinished, process.returncode, work)
+            record = _died(cell, unfinished, code, work)
             records.write(launch.results, record)
             watch(Event("done", cell.name, record=record))
         elif len(pending(left, launch.results)) < len(left):
@@ -112,17 +106,34 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
         else:
             failed_starts += 1
             if failed_starts == STARTS:
-                raise LaunchError(f"{shlex.join(arguments)}\n" + "\n".join(tail(work)))
+                raise start_error(left[0].ranks, work, launch, "bench.worker")
 
 
-def command(ranks: int, work: Path, launch: Launch) -> list[str]:
+def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> int | None:
+    """One group of processes on the queue in `work`, until it ends; its exit status.
+
+    `look` is called all the while, and once at the end. When it raises, the group is ended.
+    """
+    with processes(command(ranks, work, launch, module), work / "log", environment(ranks, launch)) as process:
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            look()
+    look()
+    return process.returncode
+
+
+def start_error(ranks: int, work: Path, launch: Launch, module: str) -> LaunchError:
+    return LaunchError(f"{shlex.join(command(ranks, work, launch, module))}\n" + "\n".join(tail(work)))
+
+
+def command(ranks: int, work: Path, launch: Launch, module: str = "bench.worker") -> list[str]:
     """The deepspeed launcher for `ranks` processes that serve the queue in `work`."""
     deepspeed = [sys.executable, "-m", "deepspeed.launcher.runner", *launch.arguments]
     if launch.hostfile is None:
         place = ["--num_gpus", str(ranks), "--master_port", str(_free_port())]
     else:
         place = ["--hostfile", str(launch.hostfile), "--include", include(launch.hostfile, ranks)]
-    return [*deepspeed, *place, "--module", "bench.worker", str(work.resolve())]
+    return [*deepspeed, *place, "--module", module, str(work.resolve())]
 
 
 def environment(ranks: int, launch: Launch) -> dict[str, str]:
@@ -178,9 +189,6 @@ class _Reader:
 
 def _died(cell: Cell, last: Event, code: int | None, work: Path) -> Record:
     """The record of a cell whose process ended without one."""
-    ends = re.findall(r"exits with return code = (-?\d+)", "\n".join(tail(work, 200)))
-    code = int(ends[-1]) if ends else code  # of the first process that DeepSpeed's own launcher saw end
-    how = f"ended by {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     return Record(
         name=cell.name,
@@ -191,13 +199,20 @@ def _died(cell: Cell, last: Event, code: int | None, work: Path) -> Record:
             phase=last.phase,
             rank=None,
             host=None,
-            exception=f"a process ended without a record: {how}",
+            exception=f"a process ended without a record: {how_ended(code, work)}",
             step=last.step,
             log=tuple(tail(work)),
         ),
         started=now,
         finished=now,
     )
+
+
+def how_ended(code: int | None, work: Path) -> str:
+    """Of the first process that DeepSpeed's own launcher saw end; `code` where the log has none."""
+    ends = re.findall(r"exits with return code = (-?\d+)", "\n".join(tail(work, 200)))
+    code = int(ends[-1]) if ends else code
+    return f"ended by {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
 
 
 def tail(work: Path, lines: int = 20) -> list[str]:
@@ -208,7 +223,7 @@ def tail(work: Path, lines: int = 20) -> list[str]:
 
 
 @contextlib.contextmanager
-def _run_folder(results: Path) -> Generator[Path, None, None]:
+def run_folder(results: Path) -> Generator[Path, None, None]:
     """A folder for queues, events and logs of this run; on disk shared with the hosts, since the results are."""
     (results / ".run").mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")

@@ -16,6 +16,7 @@ from bench.cells import Cell, identity_json
 from bench.engine import Partitioning
 from bench.methods import Vocabulary
 from bench.seeds import stream_seed
+from bench.stack import Stack
 from bench.stack.families import load
 from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
@@ -41,11 +42,23 @@ def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
     plain = cell.head.kind == "linear"
     length = min(cell.max_length, stack.max_text)
     encodings = encode(cell, location, plain, length)
+    tuned = assemble(cell, stack, vocabulary(cell, location), encodings.answer_ids, partitioning)
+    return tuned, encodings
+
+
+def assemble(
+    cell: Cell,
+    stack: Stack,
+    words: Vocabulary,
+    answer_ids: list[int],
+    partitioning: Partitioning | None = None,
+) -> Tuned:
+    """The cell's method and head on `stack`, initialised from its seed."""
     with torch.random.fork_rng(devices=[]), partitioning.attaching() if partitioning else nullcontext():
         torch.manual_seed(stream_seed(cell.seed, "init"))
-        attachment = cell.method.attach(stack, vocabulary(cell, location))
-        head = cell.head.build(stack, encodings.answer_ids)
-    return Tuned(stack, attachment, head, cell.lower_dropout), encodings
+        attachment = cell.method.attach(stack, words)
+        head = cell.head.build(stack, answer_ids)
+    return Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing)
 
 
 def locate(backbone: Backbone) -> str:

@@ -46,7 +46,7 @@ class Labels(Settings):
 
 
 class Failure(Settings):
-    phase: str  # load, setup, train, evaluate, or start when no phase was reached
+    phase: str  # load, setup, train, evaluate; start when no phase was reached, preflight when it was not run
     rank: int | None
     host: str | None
     exception: str

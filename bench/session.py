@@ -30,9 +30,10 @@ class Session:
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)
 
-    def run(self, name: str, retry: list[str], limit: int | None, dry: bool) -> int:
+    def run(self, name: str, retry: list[str], limit: int | None, dry: bool, preflight: bool = False) -> int:
         """The exit status: 0 when every cell has a record that says ok, else 1."""
-        cells = matrix.load(name).expand()
+        loaded = matrix.load(name)
+        cells = loaded.expand()
         if not dry:
             self._forget(cells, retry)
         left = launch.pending(cells, self.results)[:limit]
@@ -45,12 +46,14 @@ class Session:
         started = True
         if left:
             check_data(left)
-            started = self._launch(left, where)
+            started = self._launch(loaded.name, left, where, preflight)
         done = self._finish(cells)
         return 0 if started and done else 1
 
-    def _launch(self, cells: list[Cell], where: Launch) -> bool:
+    def _launch(self, name: str, cells: list[Cell], where: Launch, preflight: bool) -> bool:
         try:
+            if preflight:
+                cells = self._preflight(name, cells, where)
             prepare_backbones(cells, self.console)
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
@@ -59,6 +62,18 @@ class Session:
             return False
         self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
         return True
+
+    def _preflight(self, name: str, cells: list[Cell], where: Launch) -> list[Cell]:
+        """The cells whose gradients are right; the others get a record that says why they are not run."""
+        from bench.preflight import session
+
+        report = session.preflight(name, cells, where, self.console)
+        session.show(report, self.console)
+        verdicts = report.of_cells()
+        for cell in cells:
+            if (found := session.record(cell, verdicts[cell.name])) is not None:
+                records.write(self.results, found)
+        return launch.pending(cells, self.results)
 
     def _forget(self, cells: list[Cell], retry: list[str]) -> None:
         """Takes away the records whose status is to be tried again, and the files that are no record."""

@@ -142,8 +142,7 @@ class _Run:
         examples = [self.encodings.train[i] for i in ids]
         keys = [stream_seed(self.cell.seed, f"noise {step} {i}") for i in ids]
         batch = data.collate(examples, self.encodings.pad, keys, self.world.device)
-        perturbed = self.cell.regularizer.view(self.engine.tuned, batch)
-        return [View(batch)] + ([perturbed] if perturbed is not None else [])
+        return self.cell.regularizer.views(self.engine.tuned, batch)
 
     def _evaluate_on_dev(self, step: int) -> None:
         losses = self.world.mean(torch.stack(self.losses)).tolist()

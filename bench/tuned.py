@@ -24,8 +24,16 @@ class Tuned(nn.Module):
     gives it the dropout that LPT's code leaves on.
     """
 
-    def __init__(self, stack: Stack, attachment: Attachment, head: Head, lower_dropout: bool = False):
+    def __init__(
+        self,
+        stack: Stack,
+        attachment: Attachment,
+        head: Head,
+        lower_dropout: bool = False,
+        checkpointing: bool = False,
+    ):
         super().__init__()
+        stack.checkpointing = checkpointing
         self.stack, self.edits, self.head = stack, attachment.edits, head
         self.first_trainable_depth = attachment.first_trainable_depth
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
@@ -81,7 +89,8 @@ class Tuned(nn.Module):
         return self.head.logits(self.stack, stream, batch)
 
     def loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        return nn.functional.cross_entropy(logits.float(), self.head.targets(batch), reduction=reduction)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # not narrower than it is
+        return nn.functional.cross_entropy(logits, self.head.targets(batch), reduction=reduction)
 
     def forward(self, views: list[View]) -> tuple[Tensor, Tensor]:
         """The loss trained on, and the clean loss alone (that of the first view), detached."""

@@ -31,6 +31,7 @@ FORBIDDEN = {
     "engine": {"matrix", "train", "launch", "board", "data"},
     "train": {"matrix", "launch", "worker", "board"},
     "worker": {"matrix", "launch", "board"},
+    "preflight": {"session", "board"},
     "launch": {"matrix", "engine", "train", "worker", "board"},
 }
 # a library -> the only files of ours that import it

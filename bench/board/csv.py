@@ -23,7 +23,9 @@ def line(record: Record) -> dict[str, object]:
     cell, quality, cost = record.cell, record.quality, record.cost
     step = cost.step_milliseconds if cost else None
     made: dict[str, object] = {"name": record.name, "status": record.status, **record.labels.model_dump()}
-    made |= {key: cell.get(key) for key in ("ranks", "precision", "steps", "batch_size", "select", "seed")}
+    made |= {
+        key: cell.get(key) for key in ("ranks", "precision", "checkpointing", "steps", "batch_size", "select", "seed")
+    }
     made |= {
         "metric": quality.metric if quality else None,
         "dev": quality.dev if quality else None,

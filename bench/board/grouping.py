@@ -98,6 +98,7 @@ def _title(record: Record) -> tuple[str, str]:
     details = (
         f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
         f"{labels.head}, {str(cell.get('select')).replace('_', ' ')}"
+        f"{', checkpointing' if cell.get('checkpointing') else ''}"
     )
     return title, details
 

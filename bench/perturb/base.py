@@ -46,6 +46,11 @@ class Regularizer(Settings):
     def view(self, tuned: Tuned, batch: Batch) -> View | None:
         """The perturbed view beside the clean one; None for none. `tuned` is the bare module, not the engine."""
 
+    def views(self, tuned: Tuned, batch: Batch) -> list[View]:
+        """All that is trained on: the clean view, and the perturbed one if there is one."""
+        perturbed = self.view(tuned, batch)
+        return [View(batch)] + ([perturbed] if perturbed is not None else [])
+
     def check(self, layers: int) -> str | None:
         return None
 

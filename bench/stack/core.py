@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,6 +80,7 @@ class Stack(nn.Module, ABC):
     """
 
     form: ClassVar[Literal["masked", "causal", "encoder_decoder"]] = "masked"
+    checkpointing: bool = False  # layers keep their input only and compute again in the backward
     backbone: Any  # a PreTrainedModel; the walk reaches into it by names that its type does not declare
 
     def __init__(self, backbone: PreTrainedModel):
@@ -195,8 +197,14 @@ class Stack(nn.Module, ABC):
             if stream.mask is not mask:  # rebuilt when a prompt came in, not per layer
                 mask, context = stream.mask, self.context(stream)
             options = {"prefix": stream.prefixes[depth]} if stream.prefixes else {}
-            stream = stream._replace(states=self.layer(depth, stream.states, context, **options))
+            stream = stream._replace(states=self._pass(depth, stream.states, context, **options))
         return stream
+
+    def _pass(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+        """Through one layer; without a backward there is nothing to keep and nothing to compute again."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self.layer, depth, states, context, use_reentrant=False, **options)
+        return self.layer(depth, states, context, **options)
 
     def run(self, batch: Batch, edits: Iterable[Edit] = (), gradient_from: int = WORDS) -> Stream:
         """The whole walk; nothing below depth `gradient_from` records a backward."""

@@ -1,0 +1,18 @@
+"""`bench preflight`: is what DeepSpeed trains on the gradient of the loss?
+
+A matrix's cells are reduced to probes: each distinct combination of what can change a gradient, on a narrow random
+backbone of the same type and depth. A probe is one step on a random batch, once through the engine, on the cell's
+ranks, and once in plain PyTorch, on one process.
+
+A verdict is about the loss and every trainable's gradient, as the optimizer would get it:
+
+- exact: the same bits as plain PyTorch in the cell's precision.
+- within rounding: not further from plain PyTorch in float64 than 2 x what plain PyTorch in the cell's precision is,
+  and 4 eps of that precision for roundings that only several ranks have: scaling, the sum over ranks, its buffers.
+- wrong: further than that.
+- unsupported: an exception, a process that died, or no result in time.
+
+The distance is the relative L2 norm, tensor by tensor. It is relative to the tensor's own norm, or to 1 % of the
+largest tensor's where that is more: of a gradient that is zero but for rounding (attention's key bias) only the
+rounding could be compared.
+"""

@@ -1,0 +1,130 @@
+"""One probe on every rank: the gradients of the engine beside those of plain PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bench.cells import Cell
+from bench.engine import Engine, World
+from bench.methods import Vocabulary
+from bench.preflight.probes import MICRO, reference_name
+from bench.preflight.verdicts import Measured, Verdict, compare
+from bench.prepare import assemble
+from bench.profiler import PhaseClock
+from bench.seeds import stream_seed
+from bench.stack import Batch
+from bench.stack.tiny import FIRST_WORD, VOCABULARY, tiny
+from bench.tuned import Tuned
+
+SHORTEST, LONGEST = 5, 12  # tokens of an example
+NUDGE = 0.05  # added to every trainable: zeros at the start (LoRA's B) would hide the gradients of what they multiply
+LOSS_SCALE = 2.0**8  # of fp16 in plain PyTorch, where small gradients would be zero
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Plain PyTorch on one process, in the cell's precision and in float64."""
+
+    name: str
+    plain: Measured
+    exact: Measured
+
+
+def check(
+    probe: Cell, world: World, clock: PhaseClock, known: Reference | None
+) -> tuple[Verdict | None, Reference | None]:
+    """The verdict and the reference, on rank 0; None on the others. `known` is used where it is the same."""
+    tuned = model(probe)
+    with clock.phase("reference"):
+        reference = known
+        if world.rank == 0 and (known is None or known.name != reference_name(probe)):
+            reference = refer(tuned, probe, world.device)
+    with clock.phase("setup"):
+        engine = Engine(tuned, probe, world)
+    try:
+        with clock.phase("gradients"):
+            engine.train()
+            passes = batches(probe, world.rank, world.device)
+            loss, gradients = engine.gradients(probe.regularizer.views(engine.tuned, batch) for batch in passes)
+            measured = Measured(world.mean(loss), gradients)
+    finally:
+        engine.close()
+    if reference is None or world.rank != 0:
+        return None, None
+    return compare(measured, reference.plain, reference.exact, DTYPES[probe.precision]), reference
+
+
+def model(probe: Cell) -> Tuned:
+    """The same on every rank."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(probe.seed, "preflight"))
+        stack = tiny(probe.backbone.model_type, probe.backbone.layers, probe.backbone.lm_head)
+        answers = list(range(FIRST_WORD, FIRST_WORD + len(probe.task.labels)))
+        words = Vocabulary(classes=[[answer] for answer in answers], frequent=list(range(FIRST_WORD, VOCABULARY)))
+        tuned = assemble(probe, stack, words, answers)
+        with torch.no_grad():
+            for parameter in tuned.trainable().values():
+                parameter.add_(torch.randn_like(parameter), alpha=NUDGE)
+    for module in tuned.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # a method's own: ranks draw apart
+    return tuned
+
+
+def batches(probe: Cell, rank: int, device: torch.device) -> Iterator[Batch]:
+    """The random micro-batches of one rank."""
+    for number in range(probe.accumulation):
+        generator = torch.Generator().manual_seed(stream_seed(probe.seed, f"preflight {rank} {number}"))
+        yield _batch(len(probe.task.labels), generator).to(device)
+
+
+def _batch(classes: int, generator: torch.Generator) -> Batch:
+    def draw(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=generator)
+
+    lengths = draw(SHORTEST, LONGEST + 1, MICRO)[:, None]
+    width = int(lengths.max())
+    position = torch.arange(width)[None]
+    text = position < lengths
+    return Batch(
+        ids=draw(FIRST_WORD, VOCABULARY, MICRO, width).masked_fill(~text, 1),
+        text_mask=text,
+        eligible=text & (position > 0) & (position < lengths - 2),
+        segments=torch.zeros(MICRO, width, dtype=torch.int64),
+        answer=lengths[:, 0] - 1,
+        labels=draw(0, classes, MICRO),
+        keys=draw(0, 2**31, MICRO),
+    )
+
+
+def refer(tuned: Tuned, probe: Cell, device: torch.device) -> Reference:
+    plain, exact = (measure(tuned, probe, device, dtype) for dtype in (DTYPES[probe.precision], torch.float64))
+    return Reference(reference_name(probe), plain, exact)
+
+
+def measure(tuned: Tuned, probe: Cell, device: torch.device, dtype: torch.dtype) -> Measured:
+    """The global batch in its micro-batches, one rank's after another's; the mean over passes, then over ranks."""
+    model = copy.deepcopy(tuned).to(device, dtype).train()
+    scale = LOSS_SCALE if dtype == torch.float16 else 1.0
+    losses: list[torch.Tensor] = []
+    sums: dict[str, torch.Tensor | None] = dict.fromkeys(model.trainable())
+    for rank in range(probe.ranks):
+        total = torch.zeros((), device=device)
+        for batch in batches(probe, rank, device):
+            loss, _ = model(probe.regularizer.views(model, batch))
+            (loss * (scale / probe.accumulation)).backward()
+            total = total + loss.detach()
+        losses.append(total / probe.accumulation)
+        for name, parameter in model.trainable().items():
+            gradient, before = parameter.grad, sums[name]
+            if gradient is not None:
+                sums[name] = gradient if before is None else before + gradient
+            parameter.grad = None
+    gradients = {name: None if value is None else value / (scale * probe.ranks) for name, value in sums.items()}
+    return Measured(torch.stack(losses).mean(), gradients)
