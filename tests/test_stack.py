@@ -88,3 +88,13 @@ def test_unknown_architecture_is_named() -> None:
     model.config.model_type = "unheard_of"
     with pytest.raises(ValueError, match="model_type is unheard_of, expected one of albert, bert"):
         build(model)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma"])
+def test_rotations_are_exact_in_bf16(family: str) -> None:
+    """As transformers has them; position 300 with frequencies in bf16 is off by a radian."""
+    model = tiny(family)
+    before = model.model.rotary_emb.inv_freq.clone()
+    stack = build(model).to(torch.bfloat16)
+    assert stack.word_embeddings.weight.dtype == torch.bfloat16
+    assert torch.equal(model.model.rotary_emb.inv_freq, before)

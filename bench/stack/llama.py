@@ -27,6 +27,18 @@ class Llama(Stack):
     def placement(self) -> Iterable[nn.Module]:
         return []
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Llama:
+        """As for any module, but for the frequencies of the rotations: in bf16 distant positions would be confused.
+
+        transformers keeps them in fp32 where it loads a model in bf16; DeepSpeed converts all there is.
+        """
+        rotary = self.backbone.model.rotary_emb
+        exact = dict(rotary.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            setattr(rotary, name, buffer.to(getattr(rotary, name).device))
+        return self
+
     def place(self, words: Tensor, batch: Batch) -> Tensor:
         return words
 

@@ -1,0 +1,147 @@
+"""A Tuned module in a DeepSpeed engine.
+
+Seen with DeepSpeed 0.19.8: `torch.autograd.grad` through an engine fails at ZeRO 0-2, through the bare module
+(`engine.module`) it is exact on all stages; so attacks run on the bare module and the loss on the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import safe_get_full_grad
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from bench.cells import Cell
+from bench.engine.configuration import DTYPES, configuration
+from bench.engine.world import World
+from bench.engine.zero3 import convert_unpartitioned, gather_frozen_layers_whole, gather_together, gathered, size
+from bench.methods import Recipe
+from bench.perturb import View
+from bench.tuned import Tuned
+
+LINEAR = torch.nn.functional.linear
+
+
+class Engine:
+    """A Tuned module under one ZeRO configuration; optimizer, clipping and saving see its trainables only."""
+
+    def __init__(self, tuned: Tuned, cell: Cell, world: World):
+        self.world = world
+        self.trainable = tuned.trainable()
+        tuned.to(world.device)
+        if cell.zero.stage == 3:
+            convert_unpartitioned(tuned, DTYPES[cell.precision])
+            gather_frozen_layers_whole(tuned)
+        recipe = cell.method.recipe
+
+        def schedule(optimizer: Any) -> Any:
+            return LambdaLR(optimizer, lambda step: factor(recipe, step, cell.steps))
+
+        self._engine: Any
+        self.optimizer: Any
+        self._engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=tuned,
+            optimizer=_optimizer(self.trainable, recipe),
+            lr_scheduler=schedule,
+            config=configuration(cell, sum(map(size, self.trainable.values()))),
+            dist_init_required=False,
+        )
+
+        if cell.zero.stage == 3:
+            gather_together(tuned)
+
+    @property
+    def tuned(self) -> Tuned:
+        """The bare module."""
+        return self._engine.module
+
+    def step(self, passes: Iterable[list[View]]) -> Tensor:
+        """One optimizer step over the views of each micro-batch; the mean clean loss of this rank, detached.
+
+        A micro-batch's views are made when its turn comes: those of an accumulated step are never all there.
+        """
+        losses: list[Tensor] = []
+        for views in passes:
+            loss, clean = self._engine(views)
+            self._engine.backward(loss)
+            self._engine.step()
+            losses.append(clean)
+        return torch.stack(losses).mean()
+
+    def gradients(self, passes: Iterable[list[View]]) -> tuple[Tensor, dict[str, Tensor | None]]:
+        """A step up to the optimizer: this rank's mean loss, and every trainable's whole gradient, as averaged.
+
+        A collective call, and the engine's last. None: no gradient.
+        """
+        losses: list[Tensor] = []
+        for views in passes:
+            if losses:
+                self._engine.step()  # counts the pass before, which was not the last
+            loss, _ = self._engine(views)
+            self._engine.backward(loss)
+            losses.append(loss.detach())
+        scale = getattr(self.optimizer, "loss_scale", 1.0)
+        gradients = {name: safe_get_full_grad(parameter) for name, parameter in self.trainable.items()}
+        return torch.stack(losses).mean(), {n: None if g is None else g / scale for n, g in gradients.items()}
+
+    def train(self) -> None:
+        self._engine.train()
+
+    def state(self) -> dict[str, Tensor]:
+        """The trainable tensors, whole and on the CPU, on rank 0; empty on the others. A collective call."""
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.trainable.items():
+            with gathered(parameter):
+                if self.world.rank == 0:
+                    state[name] = parameter.detach().to("cpu", copy=True)
+        return state
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave. A collective call; the optimizer's own copies stay as they are."""
+        for name, parameter in self.trainable.items():
+            with gathered(parameter, writer=0), torch.no_grad():
+                if self.world.rank == 0:
+                    parameter.copy_(state[name])
+                if not hasattr(parameter, "ds_id"):
+                    torch.distributed.broadcast(parameter.data, 0)
+
+    def save(self, file: Path) -> None:
+        """The trainable tensors as safetensors. A collective call; rank 0 writes."""
+        state = self.state()
+        if self.world.rank == 0:
+            save_file(state, file)
+
+    def close(self) -> None:
+        self._engine.destroy()
+        del self._engine, self.optimizer, self.trainable
+        # ZeRO-3 replaces this for the whole process, and the cells after it would be slower for it
+        torch.nn.functional.linear = LINEAR
+
+
+def factor(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of `step` (from 0) as a share of the recipe's: warm-up from 0, then linear or constant."""
+    warmup = round(recipe.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return 1.0
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def _optimizer(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; vectors (biases, norms) are not decayed."""
+    vectors = {name for name, p in trainable.items() if len(getattr(p, "ds_shape", p.shape)) <= 1}
+    decayed = [p for name, p in trainable.items() if name not in vectors]
+    rest = [p for name, p in trainable.items() if name in vectors]
+    groups = [
+        {"params": params, "weight_decay": decay}
+        for params, decay in ((decayed, recipe.weight_decay), (rest, 0.0))
+        if params
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon)

@@ -1,0 +1,62 @@
+"""The process group."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """The process group this process is in."""
+
+    rank: int
+    size: int
+    device: torch.device
+    host: str
+
+    @classmethod
+    def join(cls) -> World:
+        """Joins the group the deepspeed launcher set up; a process without a launcher is a group of one."""
+        if "RANK" not in os.environ:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+            os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_SIZE="1")
+        # The shared-memory collectives of DeepSpeed are compiled for 40 s on first use and need a compiler;
+        # with gloo a step of a small model took the same time on two ranks.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed(auto_mpi_discovery=False)
+        accelerator: Any = get_accelerator()
+        device = torch.device("cpu")
+        if accelerator.device_name() != "cpu":  # LOCAL_RANK, not RANK, is a device index
+            device = torch.device(accelerator.device_name(int(os.environ["LOCAL_RANK"])))
+            accelerator.set_device(device.index)
+        dist = torch.distributed
+        return cls(dist.get_rank(), dist.get_world_size(), device, socket.gethostname())
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every rank, in the order of ranks."""
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over ranks of a tensor, in fp32."""
+        value = value.detach().float().clone()
+        torch.distributed.all_reduce(value)
+        return value / self.size
+
+    def any(self, flag: bool) -> bool:
+        return any(self.gather(flag))
+
+    def leave(self) -> None:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
