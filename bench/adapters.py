@@ -33,12 +33,12 @@ class Bottleneck(nn.Module):
 def behind_both(site: Site, make: Callable[[], nn.Module]) -> None:
     """Houlsby's places: behind attention and behind feed-forward, each before it is added to the residual."""
     for module in (site.attention, site.feed_forward):
-        _behind(module, make(), lambda adapter, inputs, output: output + adapter(output))
+        _behind(module, make(), _add)
 
 
 def behind_feed_forward(site: Site, make: Callable[[], nn.Module]) -> None:
     """Houlsby's second place alone."""
-    _behind(site.feed_forward, make(), lambda adapter, inputs, output: output + adapter(output))
+    _behind(site.feed_forward, make(), _add)
 
 
 def behind_layer(site: Site, make: Callable[[], nn.Module]) -> None:
@@ -47,20 +47,26 @@ def behind_layer(site: Site, make: Callable[[], nn.Module]) -> None:
     With the residual x, the feed-forward's output h and z = norm(h + x) it gives norm(h + x + A(z)), as SeqBnConfig of
     the adapters library. Where norms come before, z is h + x and the layer gives z + A(z).
     """
-    norm: Any = site.norm
-    if norm is None:
-        _behind(site.block, make(), lambda adapter, inputs, output: output + adapter(output))
+    if site.norm is None:
+        _behind(site.block, make(), _add)
     else:
-        _behind(norm, make(), lambda adapter, inputs, output: norm.forward(inputs[0] + adapter(output)))
+        _behind(site.norm, make(), lambda norm, inputs, output: norm.forward(inputs[0] + norm.adapter(output)))
 
 
-def _behind(module: nn.Module, adapter: nn.Module, edit: Callable[[nn.Module, Any, Tensor], Tensor]) -> None:
-    """Makes `adapter` a child of `module`, whose output becomes `edit(adapter, inputs, output)`."""
+def _add(module: Any, inputs: Any, output: Tensor) -> Tensor:
+    return output + module.adapter(output)
 
-    def hook(_: nn.Module, inputs: Any, output: Any) -> Any:
+
+def _behind(module: nn.Module, adapter: nn.Module, edit: Callable[[Any, Any, Tensor], Tensor]) -> None:
+    """Makes `adapter` a child of `module`, whose output becomes `edit(module, inputs, output)`.
+
+    The hook holds neither of them, so that a copy of the model is a copy.
+    """
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         if isinstance(output, torch.Tensor):
-            return edit(adapter, inputs, output)
-        return edit(adapter, inputs, output[0]), *output[1:]
+            return edit(module, inputs, output)
+        return edit(module, inputs, output[0]), *output[1:]
 
     module.add_module("adapter", adapter)
     module.register_forward_hook(hook)

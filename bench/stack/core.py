@@ -113,8 +113,7 @@ class Stack(nn.Module, ABC):
     def key_value_shape(self) -> tuple[int, int]:
         """Key-value heads and the dimension of each."""
         heads = self.config.num_attention_heads
-        shared = getattr(self.config, "num_key_value_heads", None) or heads
-        return shared, getattr(self.config, "head_dim", None) or self.hidden // heads
+        return heads, self.hidden // heads
 
     @property
     def max_text(self) -> int:

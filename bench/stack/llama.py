@@ -16,6 +16,12 @@ class Llama(Stack):
     form = "causal"
 
     @property
+    def key_value_shape(self) -> tuple[int, int]:
+        config = self.config
+        width = getattr(config, "head_dim", None) or self.hidden // config.num_attention_heads
+        return config.num_key_value_heads, width
+
+    @property
     def word_embeddings(self) -> nn.Embedding:
         return self.backbone.model.embed_tokens
 
