@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import MODELS
 from test_cli import bench
 from test_run import STAGES, by_name, wait_for
 
 from bench import files, launch
+from bench.backbones import FAMILIES
 from bench.cells import rebuild
 from bench.launch import Launch
 from bench.preflight import groups
@@ -107,11 +107,11 @@ def test_the_bound_is_twice_what_plain_pytorch_is_off_by() -> None:
         assert verdict.allowed == pytest.approx(2 * off + EPSILONS * EPS, rel=1e-3)
 
 
-@pytest.mark.parametrize("family", MODELS)
-def test_a_probe_of_every_family_differs_between_ranks_and_precisions_alone(family: str, expand, shape) -> None:
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_a_probe_of_every_type_differs_between_ranks_and_precisions_alone(model_type: str, expand, shape) -> None:
     """The reference is a mean over ranks whose gradients are not alike, and float32 is right but for its rounding."""
-    (cell,) = expand({"backbone": shape, "ranks": 2, "method": {"kind": "peft", "config": {"peft_type": "LORA"}}})
-    backbone = cell.backbone.model_copy(update={"model_type": family})
+    (cell,) = expand({"backbone": shape, "ranks": 2, "method": {"kind": "adapter"}})
+    backbone = cell.backbone.model_copy(update={"model_type": model_type})
     (probe,) = probes([type(cell).model_construct(**{**dict(cell), "backbone": backbone})])
     tuned, device = model(probe.cell), torch.device("cpu")
     plain, exact = (measure(tuned, probe.cell, device, dtype) for dtype in (torch.float32, torch.float64))

@@ -52,6 +52,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "qwen2": {"use_sliding_window": True, "max_window_layers": 1},
     "roberta": {"type_vocab_size": 1},
+    "t5": {"initializer_factor": 0.2},  # larger than others' as transformers starts it: its gradients would vanish
 }
 
 
