@@ -28,7 +28,7 @@ class Compacter(Method):
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         hidden, n = stack.hidden, self.phm_dimension
-        bottleneck = max(n, hidden // self.reduction)
+        bottleneck = max(1, hidden // self.reduction // n) * n  # which n must divide
         rule = nn.Parameter(torch.randn(n, n, n) * 1e-4)
 
         def adapter() -> nn.Module:

@@ -8,7 +8,8 @@ A verdict is about the loss and every trainable's gradient, as the optimizer wou
 
 - exact: the same bits as plain PyTorch in the cell's precision.
 - within rounding: not further from plain PyTorch in float64 than 2 x what plain PyTorch in the cell's precision is,
-  and 4 eps of that precision for roundings that only several ranks have: scaling, the sum over ranks, its buffers.
+  4 x the root mean square of that over all tensors (on one of them it may be near by luck), and 4 eps of that
+  precision for roundings that only several ranks have: scaling, the sum over ranks, its buffers.
 - wrong: further than that.
 - unsupported: an exception, a process that died, or no result in time.
 

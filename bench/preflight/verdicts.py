@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bench.settings import Settings
 
-PLAIN_ERRORS = 2  # how far from float64, in distances that plain PyTorch in the same precision has
+OWN_ERRORS = 2  # how far from float64, in distances that plain PyTorch in the same precision has for this tensor
+TYPICAL_ERRORS = 4  # and in its root mean square over all tensors: on one it may be near by luck
 EPSILONS = 4  # and so many eps of that precision
 FLOOR = 0.01  # of the largest tensor's norm: smaller ones count as this large
 
@@ -55,16 +56,19 @@ def compare(engine: Measured, plain: Measured, exact: Measured, dtype: torch.dty
     mine, theirs, truth = engine.tensors(), plain.tensors(), exact.tensors()
     assert mine.keys() == theirs.keys() == truth.keys(), mine.keys() ^ truth.keys()
     largest = max(_norm(value) for name, value in truth.items() if name != "the loss")
+    norms = {name: _norm(value) for name, value in truth.items()}
+    scales = {name: (own if name == "the loss" else max(own, FLOOR * largest)) or 1.0 for name, own in norms.items()}
+    errors, plain_errors = (
+        {name: _distance(made[name], value) / scales[name] for name, value in truth.items()} for made in (mine, theirs)
+    )
+    typical = math.hypot(*plain_errors.values()) / len(plain_errors) ** 0.5
+    rounding = TYPICAL_ERRORS * typical + EPSILONS * torch.finfo(dtype).eps
     rows: list[tuple[float, str, float, float]] = []
-    same = True
-    for name, value in truth.items():
-        own = _norm(value)
-        scale = (own if name == "the loss" else max(own, FLOOR * largest)) or 1.0
-        error = _distance(mine[name], value) / scale
-        allowed = PLAIN_ERRORS * _distance(theirs[name], value) / scale + EPSILONS * torch.finfo(dtype).eps
+    for name, error in errors.items():
+        allowed = OWN_ERRORS * plain_errors[name] + rounding
         rows.append((error / allowed if math.isfinite(error) else math.inf, name, error, allowed))
-        same = same and _distance(mine[name], theirs[name]) == 0
     ratio, name, error, allowed = max(rows)
+    same = all(_distance(mine[name], theirs[name]) == 0 for name in truth)
     return Verdict(
         finding="exact" if same else "within rounding" if ratio <= 1 else "wrong",
         worst=name,
