@@ -47,7 +47,6 @@ INERT = re.compile(r"decoder\.block\.\d+\.(layer\.0\.SelfAttention\.([qk]\b|rela
 # a method with a family that a matrix would refuse it with is no case
 CASES = [(method, family) for method in METHOD_TABLE for family in MODELS if accepts(method, family) is None]
 METHODS_AND_FAMILIES = pytest.mark.parametrize(("method", "family"), CASES, ids=name)
-HEAD_FAMILIES = ("roberta", "gpt2", "t5")
 
 
 def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None) -> Tuned:
@@ -145,7 +144,7 @@ def test_settings_survive_yaml_and_json(method: dict, expand: Expand) -> None:
     assert again.method == method_of(method)
 
 
-@pytest.mark.parametrize(("method", "family"), [case for case in CASES if case[1] in HEAD_FAMILIES], ids=name)
+@METHODS_AND_FAMILIES
 def test_every_trainable_has_a_gradient_under_the_methods_other_head(method: dict, family: str) -> None:
     """The contract tests the first."""
     model = tuned(family, method, HEADS[method_of(method).heads[-1]]()).train()

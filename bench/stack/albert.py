@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.stack.bert import Bert
-from bench.stack.core import Batch, Site
+from bench.stack.core import Batch, Site, parts
 
 
 class Albert(Bert):
@@ -43,8 +43,8 @@ class Albert(Bert):
         return self.base.encoder.embedding_hidden_mapping_in(super().place(words, batch))
 
     @property
-    def vocabulary_head(self) -> nn.Module | None:
-        return getattr(self.backbone, "predictions", None)
+    def vocabulary_head(self) -> list[nn.Module]:
+        return parts(self.backbone, "predictions")
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.predictions(states)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.stack.core import Batch, Site, Stack, Stream
+from bench.stack.core import Batch, Site, Stack, Stream, parts
 
 
 class Bert(Stack):
@@ -48,8 +48,8 @@ class Bert(Stack):
         return states
 
     @property
-    def vocabulary_head(self) -> nn.Module | None:
-        return getattr(self.backbone, "cls", None)
+    def vocabulary_head(self) -> list[nn.Module]:
+        return parts(self.backbone, "cls")
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.cls(states)
@@ -70,8 +70,8 @@ class Roberta(Bert):
         return real.cumsum(1) * real + self.config.pad_token_id
 
     @property
-    def vocabulary_head(self) -> nn.Module | None:
-        return getattr(self.backbone, "lm_head", None)
+    def vocabulary_head(self) -> list[nn.Module]:
+        return parts(self.backbone, "lm_head")
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.lm_head(states)

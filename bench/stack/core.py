@@ -157,8 +157,8 @@ class Stack(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def vocabulary_head(self) -> nn.Module | None:
-        """The LM head; None where the checkpoint has none."""
+    def vocabulary_head(self) -> list[nn.Module]:
+        """The modules that nothing but `vocabulary_logits` reads; none where the checkpoint has no LM head."""
 
     @abstractmethod
     def site(self, depth: int, layer: Any) -> Site: ...
@@ -238,7 +238,7 @@ class Stack(nn.Module, ABC):
     def headless(self) -> Iterable[tuple[str, nn.Parameter]]:
         """The named parameters that are not the LM head's alone: tied word embeddings are among them."""
         head = self.vocabulary_head
-        inside = tuple(f"{name}." for name, module in self.named_modules() if module is head)
+        inside = tuple(f"{name}." for name, module in self.named_modules() if any(module is one for one in head))
         return [(name, p) for name, p in self.named_parameters() if not name.startswith(inside)]
 
     def first_trainable_depth(self) -> int:
@@ -248,6 +248,12 @@ class Stack(nn.Module, ABC):
             return WORDS
         trains = (i for i, layer in enumerate(self.layers) if any(p.requires_grad for p in layer.parameters()))
         return next(trains, len(self.layers))
+
+
+def parts(module: nn.Module, *names: str) -> list[nn.Module]:
+    """Those parts of `module` that it has."""
+    found = (getattr(module, name, None) for name in names)
+    return [part for part in found if part is not None]
 
 
 def at(states: Tensor, positions: Tensor) -> Tensor:

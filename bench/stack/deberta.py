@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.stack.bert import Bert
-from bench.stack.core import Batch, Prefix, Stream
+from bench.stack.core import Batch, Prefix, Stream, parts
 
 
 class Deberta(Bert):
@@ -21,8 +21,7 @@ class Deberta(Bert):
 
     @property
     def placement(self) -> Iterable[nn.Module]:
-        own = (getattr(self.base.encoder, name, None) for name in ("rel_embeddings", "LayerNorm"))
-        return [self.base.embeddings, *(module for module in own if module is not None)]
+        return [self.base.embeddings, *parts(self.base.encoder, "rel_embeddings", "LayerNorm")]
 
     def place(self, words: Tensor, batch: Batch) -> Tensor:
         return self.base.embeddings(inputs_embeds=words, token_type_ids=batch.segments, mask=batch.text_mask)
@@ -60,8 +59,8 @@ class Deberta(Bert):
         pass
 
     @property
-    def vocabulary_head(self) -> nn.Module | None:
-        return getattr(self.backbone, "cls" if self.config.legacy else "lm_predictions", None)
+    def vocabulary_head(self) -> list[nn.Module]:
+        return parts(self.backbone, "cls" if self.config.legacy else "lm_predictions")
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         if self.config.legacy:

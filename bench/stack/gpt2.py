@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_causal_mask
 
-from bench.stack.core import Batch, Site, Stack, Stream
+from bench.stack.core import Batch, Site
+from bench.stack.decoder import Decoder
 
 
-class Gpt2(Stack):
-    form = "causal"
-
+class Gpt2(Decoder):
     @property
     def word_embeddings(self) -> nn.Embedding:
         return self.backbone.transformer.wte
@@ -31,26 +29,11 @@ class Gpt2(Stack):
         positions = torch.arange(words.shape[1], device=words.device)[None]
         return self.backbone.transformer.drop(words + self.backbone.transformer.wpe(positions))
 
-    def context(self, stream: Stream) -> Any:
-        return create_causal_mask(
-            config=self.config,
-            inputs_embeds=stream.states,
-            attention_mask=stream.mask,
-            past_key_values=None,
-        )
-
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, None, context, use_cache=False, **options)
 
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.transformer.ln_f(states)
-
-    @property
-    def vocabulary_head(self) -> nn.Module:
-        return self.backbone.lm_head
-
-    def vocabulary_logits(self, states: Tensor) -> Tensor:
-        return self.backbone.lm_head(states)
 
     def site(self, depth: int, layer: Any) -> Site:
         return Site(depth, layer.attn.resid_dropout, layer.mlp, None, layer)

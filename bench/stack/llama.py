@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from bench.stack.core import Batch, Site, Stack, Stream
+from bench.stack.core import Batch, Site, Stream
+from bench.stack.decoder import Decoder
 
 
-class Llama(Stack):
-    form = "causal"
-
+class Llama(Decoder):
     @property
     def key_value_shape(self) -> tuple[int, int]:
         config = self.config
@@ -91,13 +90,6 @@ class Llama(Stack):
 
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.model.norm(states)
-
-    @property
-    def vocabulary_head(self) -> nn.Module:
-        return self.backbone.lm_head
-
-    def vocabulary_logits(self, states: Tensor) -> Tensor:
-        return self.backbone.lm_head(states)
 
     def site(self, depth: int, layer: Any) -> Site:
         return Site(depth, layer.self_attn.o_proj, layer.mlp, None, layer)

@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_causal_mask
 
-from bench.stack.core import Batch, Site, Stack, Stream
+from bench.stack.core import Batch, Site, parts
+from bench.stack.decoder import Decoder
 
 
-class Opt(Stack):
-    form = "causal"
-
+class Opt(Decoder):
     @property
     def base(self) -> Any:
         return self.backbone.model.decoder
@@ -29,20 +27,12 @@ class Opt(Stack):
 
     @property
     def placement(self) -> Iterable[nn.Module]:
-        return [self.base.embed_positions, *([self.base.project_in] if self.base.project_in is not None else [])]
+        return [self.base.embed_positions, *parts(self.base, "project_in")]
 
     def place(self, words: Tensor, batch: Batch) -> Tensor:
         positions = torch.arange(words.shape[1], device=words.device)[None]
         wide = words if self.base.project_in is None else self.base.project_in(words)
         return wide + self.base.embed_positions(batch.text_mask, 0, position_ids=positions)
-
-    def context(self, stream: Stream) -> Any:
-        return create_causal_mask(
-            config=self.config,
-            inputs_embeds=stream.states,
-            attention_mask=stream.mask,
-            past_key_values=None,
-        )
 
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, attention_mask=context, **options)
@@ -51,12 +41,12 @@ class Opt(Stack):
         return states if self.base.final_layer_norm is None else self.base.final_layer_norm(states)
 
     @property
-    def vocabulary_head(self) -> nn.Module:
-        return self.backbone.lm_head
+    def vocabulary_head(self) -> list[nn.Module]:
+        return [*super().vocabulary_head, *parts(self.base, "project_out")]
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         narrow = states if self.base.project_out is None else self.base.project_out(states)
-        return self.backbone.lm_head(narrow)
+        return super().vocabulary_logits(narrow)
 
     def site(self, depth: int, layer: Any) -> Site:
         """Adapters act before the layer's dropout, which is no module here."""

@@ -85,8 +85,8 @@ class T5(Stack):
         return decoded.last_hidden_state[:, 0]
 
     @property
-    def vocabulary_head(self) -> nn.Module:
-        return self.backbone.lm_head
+    def vocabulary_head(self) -> list[nn.Module]:
+        return [self.backbone.lm_head]
 
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         if self.config.scale_decoder_outputs:
