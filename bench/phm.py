@@ -9,7 +9,9 @@ from torch import Tensor, nn
 class Phm(nn.Module):
     """`x W + b` with `W = sum_i A_i (x) B_i`: A [n, n, n], B [n, in/n, out/n], or B_i = left_i right_i of rank r.
 
-    W is never made: the two small maps act one after the other. `rule` is A, where layers share one.
+    W is never made: the two small maps act one after the other. `rule` is A, where layers share one; `scale` is the
+    standard deviation it begins with. B begins as Glorot uniform, n matrices or 2 n factors; the adapters library takes
+    Glorot normal, which has the same variance, and Compacter's authors a gain of sqrt(2).
     """
 
     def __init__(

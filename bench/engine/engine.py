@@ -135,8 +135,8 @@ def factor(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def _optimizer(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; vectors (biases, norms) are not decayed."""
-    vectors = {name for name, p in trainable.items() if len(getattr(p, "ds_shape", p.shape)) <= 1}
+    """AdamW; vectors are not decayed: biases, norms, scales, also those kept as one row or column."""
+    vectors = {name for name, p in trainable.items() if size(p) == max(getattr(p, "ds_shape", p.shape), default=1)}
     decayed = [p for name, p in trainable.items() if name not in vectors]
     rest = [p for name, p in trainable.items() if name in vectors]
     groups = [

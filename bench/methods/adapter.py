@@ -14,7 +14,8 @@ class Adapter(Method):
     """Places, activations and reduction are those of the adapters library (DoubleSeqBnConfig, SeqBnConfig).
 
     The library starts the up-projection at N(0, 0.02^2), we at zero. `drop` leaves the lowest layers without, as
-    AdapterDrop. The recipe is ours.
+    AdapterDrop. The recipe is that of google-research/adapter-bert, which trains the layer norms, too; the library
+    advises 1e-4 for Pfeiffer's.
     """
 
     source = "Houlsby et al. 2019, Pfeiffer et al. 2021, Rücklé et al. 2021"
@@ -23,7 +24,7 @@ class Adapter(Method):
     reduction: int = Field(default=16, ge=1)  # H / bottleneck
     activation: Literal["gelu", "relu", "swish"] | None = None  # None: swish for houlsby, relu for pfeiffer
     drop: int = Field(default=0, ge=0)  # layers without, from the lowest
-    recipe: Recipe = Recipe(learning_rate=5e-4)
+    recipe: Recipe = Recipe(learning_rate=3e-4, warmup=0.1, weight_decay=0.01, epsilon=1e-6)
 
     def check(self, backbone: Backbone) -> str | None:
         if self.drop < backbone.layers:

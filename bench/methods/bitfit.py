@@ -8,11 +8,14 @@ from bench.stack import Stack
 
 
 class BitFit(Method):
-    """All bias vectors of embeddings and layers; those of the LM head stay as they are. The recipe is ours."""
+    """All bias vectors of embeddings and layers; those of the LM head stay as they are.
+
+    The recipe is that of benzakenelad/BitFit (run_glue.py, GLUEvaluator.py).
+    """
 
     source = "Ben Zaken et al. 2022, arXiv 2106.10199"
     kind: Literal["bitfit"] = "bitfit"
-    recipe: Recipe = Recipe(learning_rate=1e-3)
+    recipe: Recipe = Recipe(learning_rate=1e-3, schedule="constant", warmup=0, epsilon=1e-6)
 
     def check(self, backbone: Backbone) -> str | None:
         if backbone.model_type not in NO_BIASES:

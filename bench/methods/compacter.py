@@ -15,7 +15,9 @@ from bench.stack import Stack
 class Compacter(Method):
     """Settings of the adapters library: n = 4, rank 1, A from N(0, 1e-4^2) and shared by all, reduction 32, gelu.
 
-    `behind_attention: false` is Compacter++. The recipe is ours.
+    `behind_attention: false` is Compacter++ as its authors have it; the library's stands in Pfeiffer's place. Theirs
+    train the layer norms, too, and warm up over 500 steps (rabeehk/compacter, seq2seq/configs/compacter.json); the
+    learning rate is theirs.
     """
 
     source = "Mahabadi et al. 2021, arXiv 2106.04647"

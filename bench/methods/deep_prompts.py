@@ -1,4 +1,4 @@
-"""Deep prompts: free vectors in front of the input of every layer (Qin and Eisner 2021, arXiv 2104.06599)."""
+"""Deep prompts: free vectors in front of the input of every layer (Jia et al. 2022, arXiv 2203.12119)."""
 
 from typing import Literal
 
@@ -12,12 +12,13 @@ from bench.stack import Stack, Stream
 
 
 class DeepPrompts(Method):
-    """The hidden-state form: each layer's prompt takes the place of what the layer below made of its own.
+    """The hidden-state form, as VPT-Deep: each layer's prompt takes the place of what the layer below made of its own.
 
-    P-tuning v2 gives keys and values instead: that is `prefix_tuning`. Recipe and initial scale are ours.
+    P-tuning v2 gives keys and values instead: that is `prefix_tuning`. Qin and Eisner (2021, arXiv 2104.06599) add to
+    what the layer below made. Recipe and initial scale are ours.
     """
 
-    source = "Qin and Eisner 2021, arXiv 2104.06599"
+    source = "VPT-Deep: Jia et al. 2022, arXiv 2203.12119"
     kind: Literal["deep_prompts"] = "deep_prompts"
     length: int = Field(default=20, ge=1)
     scale: float = Field(default=0.5, gt=0)  # standard deviation of the initial prompts

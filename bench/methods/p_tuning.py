@@ -14,15 +14,16 @@ from bench.stack import Stack, Stream
 class PTuning(Method):
     """The network of THUDM/P-tuning (PT-Fewshot, pet/wrapper.py:109-117): an MLP, alone or behind a BiLSTM.
 
-    There the backbone trains too and the prompt stands inside the template; here the backbone is frozen and the
-    prompt stands in front. The recipe is that of most of its few-shot scripts.
+    There the backbone trains too (with its own learning rate and decay), the vectors are as wide as ALBERT's word
+    embeddings and stand inside the template; here the backbone is frozen, the vectors are as wide as its layers and
+    stand in front. The recipe is that of the prompt encoder in most of its few-shot scripts.
     """
 
     source = "Liu et al. 2021, arXiv 2103.10385"
     kind: Literal["p_tuning"] = "p_tuning"
     length: int = Field(default=20, ge=1)
     encoder: Literal["lstm", "mlp"] = "lstm"
-    recipe: Recipe = Recipe(learning_rate=1e-4, weight_decay=0.1, warmup=0)
+    recipe: Recipe = Recipe(learning_rate=1e-4, warmup=0)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         source = Reparameterised(self.length, stack.hidden, recurrent=self.encoder == "lstm")

@@ -16,13 +16,15 @@ from bench.stack import Stack
 class Peft(Method):
     """`config` is a peft config as its JSON: `{peft_type: LORA, r: 8}`; fields left out take peft's defaults.
 
-    LoRA's defaults in peft are r = 8, alpha = 8, no dropout. The recipe is ours.
+    LoRA's defaults in peft are r = 8, alpha = 8, no dropout; its authors take alpha = 16. The recipe is theirs for
+    RoBERTa-base (microsoft/LoRA, examples/NLU/roberta_base_mnli.sh); other types want other learning rates (IA3 3e-3
+    in r-three/t-few, VeRA 2e-2 in peft's examples).
     """
 
     source = "peft; LoRA: Hu et al. 2021, arXiv 2106.09685"
     kind: Literal["peft"] = "peft"
     config: dict[str, Any]
-    recipe: Recipe = Recipe(learning_rate=5e-4)
+    recipe: Recipe = Recipe(learning_rate=5e-4, weight_decay=0.1)
 
     @field_validator("config")
     @classmethod
@@ -30,7 +32,7 @@ class Peft(Method):
         try:
             _parse(config)
             return json.loads(json.dumps(config, allow_nan=False))  # what a record can hold, and gives back the same
-        except (TypeError, AttributeError) as error:  # peft checks some values by using them
+        except (TypeError, AttributeError, ImportError) as error:  # peft checks some values by using them
             raise ValueError(str(error)) from error
 
     @property
@@ -43,7 +45,8 @@ class Peft(Method):
         from peft.utils import constants
 
         kind = self.config["peft_type"]
-        known = getattr(constants, f"TRANSFORMERS_MODELS_TO_{kind}_TARGET_MODULES_MAPPING", None)
+        known = getattr(_tuners()[kind], "target_module_mapping", None)
+        known = known or getattr(constants, f"TRANSFORMERS_MODELS_TO_{kind}_TARGET_MODULES_MAPPING", None)
         if "target_modules" in self.config or known is None or backbone.model_type in known:
             return None
         return f"peft has no target_modules for {kind} on {backbone.model_type}: expected them in config"
