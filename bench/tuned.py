@@ -35,6 +35,7 @@ class Tuned(nn.Module):
         super().__init__()
         stack.checkpointing = checkpointing
         self.stack, self.edits, self.head = stack, attachment.edits, head
+        self.shared = attachment.shared
         self.first_trainable_depth = attachment.first_trainable_depth
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout

@@ -35,6 +35,7 @@ class Engine:
         self.world = world
         self.trainable = tuned.trainable()
         tuned.to(world.device)
+        tuned.shared.to(DTYPES[cell.precision])  # DeepSpeed converts parameters, not buffers
         if cell.zero.stage == 3:
             convert_unpartitioned(tuned, DTYPES[cell.precision])
             gather_frozen_layers_whole(tuned)

@@ -5,7 +5,7 @@ import warnings
 from typing import Any, Literal
 
 from pydantic import field_validator
-from torch.nn import Module
+from torch import nn
 
 from bench.backbones import Backbone
 from bench.methods.base import Attachment, Method, Recipe, Vocabulary
@@ -59,9 +59,10 @@ class Peft(Method):
             # GPT-2 keeps its weights transposed; peft says so and does what is right
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
             # as `inject_adapter_in_model` does it; that refuses VeRA, whose layers share what only the tuner names
-            _tuners()[self.config["peft_type"]](stack.backbone, {"default": config}, adapter_name="default")
-        together: list[Module] = [module for module in stack.modules() if isinstance(module, BaseTunerLayer)]
-        return Attachment(stack.first_trainable_depth(), together=together)
+            tuner = _tuners()[self.config["peft_type"]](stack.backbone, {"default": config}, adapter_name="default")
+        together: list[nn.Module] = [module for module in stack.modules() if isinstance(module, BaseTunerLayer)]
+        shared = nn.ModuleList(module for module in tuner.children() if module is not stack.backbone)  # VeRA's matrices
+        return Attachment(stack.first_trainable_depth(), together=together, shared=shared)
 
 
 def _tuners() -> dict[str, Any]:
