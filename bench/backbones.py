@@ -135,6 +135,10 @@ def _folder(location: str, name: object, path: str, problems: list[Problem]) -> 
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         problems.append(Problem(f"{path}.path", f"{config}: model_type: {unknown(model_type, FAMILIES)}"))
         return None
+    if content.get("inner_group_num", 1) != 1:
+        found = content["inner_group_num"]
+        problems.append(Problem(f"{path}.path", f"{config}: inner_group_num: found {found}, expected 1"))
+        return None
     fields = {
         "name": folder.resolve().name if name is None else name,
         "source": "folder",

@@ -114,7 +114,7 @@ class Cell(Settings):
 
     def _head_problem(self) -> str | None:
         if not self.backbone.lm_head and self.backbone.form != "masked":
-            return f"{self.backbone.name} is a decoder without its LM head: expected a checkpoint that has it"
+            return f"{self.backbone.name} has a decoder and no LM head: expected a checkpoint with one"
         if self.backbone.form == "encoder_decoder" and self.head.kind == "linear" and self.head.pooling is not None:
             return f"found pooling {self.head.pooling}, but {self.backbone.name} answers in its decoder: expected none"
         if self.backbone.lm_head or self.head.kind == "linear":

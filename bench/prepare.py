@@ -53,12 +53,15 @@ def assemble(
     answer_ids: list[int],
     partitioning: Partitioning | None = None,
 ) -> Tuned:
-    """The cell's method and head on `stack`, initialised from its seed."""
+    """The cell's method and head on `stack`, initialised from its seed. ValueError where the method trains nothing."""
     with torch.random.fork_rng(devices=[]), partitioning.attaching() if partitioning else nullcontext():
         torch.manual_seed(stream_seed(cell.seed, "init"))
         attachment = cell.method.attach(stack, words)
         head = cell.head.build(stack, answer_ids)
-    return Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing)
+    tuned = Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing)
+    if not cell.method.trains_head_only and all(name.startswith("head.") for name in tuned.trainable()):
+        raise ValueError(f"method: {cell.method.label} trains nothing but the head on {cell.backbone.label}")
+    return tuned
 
 
 def locate(backbone: Backbone) -> str:

@@ -53,11 +53,9 @@ class Tuned(nn.Module):
 
     def train(self, mode: bool = True) -> Tuned:
         super().train(mode)
-        if mode and not self.lower_dropout and self.first_trainable_depth >= 0:
-            for module in self.stack.placement:
+        if mode and not self.lower_dropout:
+            for module in self.stack.below(self.first_trainable_depth):
                 module.eval()
-            for layer in self.stack.layers[: self.first_trainable_depth]:
-                layer.eval()
         return self
 
     @contextlib.contextmanager

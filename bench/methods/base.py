@@ -55,6 +55,7 @@ class Method(Settings):
 
     source: ClassVar[str]  # where it comes from
     heads: ClassVar[tuple[str, ...]] = ("answer_words", "linear")  # those it trains with
+    trains_head_only: ClassVar[bool] = False
     kind: str  # subclasses narrow it to their own name
     recipe: Recipe
 

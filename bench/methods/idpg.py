@@ -15,8 +15,8 @@ from bench.stack import Stack, Stream
 class Idpg(Method):
     """`p = W2 gelu(W1 M(x) + b1) + b2` before layer 0; M is a second pass of the same frozen backbone over the text.
 
-    Settings of CSerxy/IDPG's scripts (m = 16, t = 5; PHM: n = 16). Its prompts stand behind `<s>`, ours before it. The
-    learning rate is one of its grid.
+    M runs as the backbone does, with its dropout in training. Settings of CSerxy/IDPG's scripts (m = 16, t = 5; PHM:
+    n = 16). Its prompts stand behind `<s>`, ours before it. The learning rate is one of its grid.
     """
 
     source = "Wu et al. 2022, arXiv 2204.04497"

@@ -11,6 +11,7 @@ class LinearProbe(Method):
 
     source = "Alain and Bengio 2016, arXiv 1610.01644"
     heads = ("linear",)
+    trains_head_only = True
     kind: Literal["linear_probe"] = "linear_probe"
     recipe: Recipe = Recipe(learning_rate=1e-3)
 

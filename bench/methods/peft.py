@@ -65,6 +65,15 @@ class Peft(Method):
         return Attachment(stack.first_trainable_depth(), together=together, shared=shared)
 
 
+# what these do happens outside of a model's layers, so that injecting them would measure something else
+ELSEWHERE = {
+    "ADALORA": "its ranks are allocated by a training loop of its own",
+    "POLY": "it needs the task of every example",
+    "SHADOW": "it runs a second model beside the backbone",
+    "XLORA": "it mixes adapters that were trained before",
+}
+
+
 def _tuners() -> dict[str, Any]:
     """The types of peft that change a model's modules: what stands in front of the input is ours to place."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
@@ -84,6 +93,8 @@ def _parse(config: dict[str, Any]) -> Any:
     kind = config.get("peft_type")
     if not isinstance(kind, str) or kind not in _tuners():
         raise ValueError(f"peft_type: {unknown(kind, _tuners())}")
+    if kind in ELSEWHERE:
+        raise ValueError(f"peft_type: {kind} cannot be injected: {ELSEWHERE[kind]}")
     config_type = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)]
     given = {key: value for key, value in config.items() if key != "peft_type"}
     names = [f.name for f in fields(config_type)]

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from bench.cells import Cell
-from bench.engine import Engine, World
+from bench.engine import DTYPES, Engine, World
 from bench.methods import Vocabulary
 from bench.preflight.probes import MICRO, reference_name
-from bench.preflight.verdicts import Measured, Verdict, compare
+from bench.preflight.verdicts import UNCHECKED, Measured, Verdict, compare, same
 from bench.prepare import assemble
 from bench.profiler import PhaseClock
 from bench.seeds import stream_seed
@@ -24,7 +24,6 @@ from bench.tuned import Tuned
 SHORTEST, LONGEST = 5, 12  # tokens of an example
 NUDGE = 0.05  # added to every trainable: zeros at the start (LoRA's B) would hide the gradients of what they multiply
 LOSS_SCALE = 2.0**8  # of fp16 in plain PyTorch, where small gradients would be zero
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ def check(
     probe: Cell, world: World, clock: PhaseClock, known: Reference | None
 ) -> tuple[Verdict | None, Reference | None]:
     """The verdict and the reference, on rank 0; None on the others. `known` is used where it is the same."""
-    tuned = model(probe)
+    with clock.phase(UNCHECKED):
+        tuned = model(probe)
     with clock.phase("reference"):
         reference = known
         if world.rank == 0 and (known is None or known.name != reference_name(probe)):
@@ -57,7 +57,7 @@ def check(
         engine.close()
     if reference is None or world.rank != 0:
         return None, None
-    return compare(measured, reference.plain, reference.exact, DTYPES[probe.precision]), reference
+    return compare(measured, reference.plain, reference.exact, DTYPES[probe.precision], probe.ranks), reference
 
 
 def model(probe: Cell) -> Tuned:
@@ -104,7 +104,11 @@ def _batch(classes: int, generator: torch.Generator) -> Batch:
 
 
 def refer(tuned: Tuned, probe: Cell, device: torch.device) -> Reference:
-    plain, exact = (measure(tuned, probe, device, dtype) for dtype in (DTYPES[probe.precision], torch.float64))
+    """ValueError where two passes differ: what draws random numbers of its own cannot be compared."""
+    own = DTYPES[probe.precision]
+    plain, again, exact = (measure(tuned, probe, device, dtype) for dtype in (own, own, torch.float64))
+    if not same(plain, again):
+        raise ValueError("two passes in plain PyTorch differ: the method draws random numbers of its own")
     return Reference(reference_name(probe), plain, exact)
 
 

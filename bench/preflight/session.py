@@ -15,7 +15,7 @@ from bench.launch import Launch, LaunchError
 from bench.preflight import groups
 from bench.preflight.probes import Probe, probes
 from bench.preflight.report import Report, called
-from bench.preflight.verdicts import Verdict
+from bench.preflight.verdicts import UNCHECKED, Verdict
 from bench.records import Failure, Record
 
 
@@ -72,9 +72,9 @@ def command(name: str, where: Launch, as_json: bool) -> int:
 
 
 def record(cell: Cell, verdict: Verdict) -> Record | None:
-    """Of a cell that is not worth running; None where its gradients are right."""
+    """Of a cell that is not worth running; None where its gradients are right, or nothing was learnt of them."""
     status = {"wrong": "failed", "unsupported": "unsupported"}.get(verdict.finding)
-    if status is None:
+    if status is None or verdict.phase in (UNCHECKED, "comparison"):
         return None
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     return Record.model_validate(

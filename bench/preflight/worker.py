@@ -22,7 +22,7 @@ from bench import environment, files
 from bench.cells import Cell, rebuild
 from bench.engine import LINEAR, World
 from bench.preflight.check import Reference, check
-from bench.preflight.verdicts import Verdict
+from bench.preflight.verdicts import UNCHECKED, Verdict
 from bench.profiler import PhaseClock
 from bench.train import accelerator
 from bench.worker import ECHO_SECONDS, FAILED, MAX_CELLS, is_echo
@@ -64,7 +64,7 @@ def serve(probe: Cell, world: World, folder: Path, known: Reference | None) -> R
         seconds = sum(clock.seconds.values())
         refused = Verdict(finding="unsupported", phase=clock.current, exception=exception, seconds=seconds)
         write(folder, probe.name, refused)
-        if clock.current == "setup" and all_refused(probe.name, world, folder):
+        if clock.current in ("setup", UNCHECKED) and all_refused(probe.name, world, folder):
             torch.nn.functional.linear = LINEAR  # a ZeRO-3 engine that was not finished does not put it back
             return None
         _exit(FAILED)

@@ -13,6 +13,8 @@ from bench.stack.core import Batch, Site, Stack, Stream, parts
 
 
 class Bert(Stack):
+    headless_options = {"add_pooling_layer": False}
+
     @property
     def base(self) -> Any:
         """The encoder without its head, also where the checkpoint has no head."""

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+UNLIMITED = 10**6  # tokens of a text, where positions are relative
 WORDS = -1  # the depth before place: the word embeddings
 
 
@@ -81,6 +82,8 @@ class Stack(nn.Module, ABC):
 
     form: ClassVar[Literal["masked", "causal", "encoder_decoder"]] = "masked"
     checkpointing: bool = False  # layers keep their input only and compute again in the backward
+    headless_options: ClassVar[dict[str, Any]] = {}  # of the constructor, where the checkpoint has no LM head
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)  # configs to try, where a checkpoint's own does not tell
     backbone: Any  # a PreTrainedModel; the walk reaches into it by names that its type does not declare
 
     def __init__(self, backbone: PreTrainedModel):
@@ -168,6 +171,12 @@ class Stack(nn.Module, ABC):
         from bench.stack import prefix  # with transformers, for which reading a matrix need not wait
 
         prefix.enable(self.attention_config)
+
+    def below(self, depth: int) -> list[nn.Module]:
+        """All that the walk passes before layer `depth`: everything, where that is the last one's end."""
+        if depth == len(self.layers):
+            return [self]
+        return [*self.placement, *self.layers[:depth]] if depth >= 0 else []
 
     @property
     def closed_layers(self) -> Iterable[nn.Module]:

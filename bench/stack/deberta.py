@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.stack.bert import Bert
-from bench.stack.core import Batch, Prefix, Stream, parts
+from bench.stack.core import UNLIMITED, Batch, Prefix, Stream, parts
 
 
 class Deberta(Bert):
@@ -18,6 +19,9 @@ class Deberta(Bert):
 
     Attention here has no backend to hand keys to, and its bias is not written for more keys than queries.
     """
+
+    headless_options = {}
+    variants = ({}, {"legacy": False})  # v3's checkpoints have the new LM head, their configs do not say so
 
     @property
     def placement(self) -> Iterable[nn.Module]:
@@ -55,6 +59,10 @@ class Deberta(Bert):
             out = self.base.encoder.conv(rows, out, mask.to(rows.dtype))
         return out[:, tokens:]
 
+    def below(self, depth: int) -> list[nn.Module]:
+        conv = parts(self.base.encoder, "conv") if depth > 0 else []  # it belongs to layer 0
+        return [*super().below(depth), *conv]
+
     def accept_prefixes(self) -> None:
         pass
 
@@ -65,11 +73,15 @@ class Deberta(Bert):
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         if self.config.legacy:
             return self.backbone.cls(states)
-        return self.backbone.lm_predictions(states, self.word_embeddings)
+        words: Any = self.word_embeddings
+        if hasattr(words.weight, "ds_id"):  # the head reads the weight itself: ZeRO-3 gathers what is called
+            every = torch.arange(words.num_embeddings, device=states.device)
+            words = SimpleNamespace(weight=words(every))
+        return self.backbone.lm_predictions(states, words)
 
     @property
     def max_text(self) -> int:
-        return super().max_text if self.config.position_biased_input else 10**6
+        return super().max_text if self.config.position_biased_input else UNLIMITED
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -60,20 +61,25 @@ def load(backbone: Backbone, location: str, partitioning: Partitioning | None = 
     ValueError names the weights that the checkpoint lacks.
     """
     logging.disable_progress_bar()
-    options: dict[str, Any] = {} if backbone.lm_head else {"add_pooling_layer": False}
-    if backbone.revision is not None:
-        options["revision"] = backbone.revision
-    auto = _auto(backbone)
-    if partitioning is None:
-        only_safe = None if backbone.source == "hub" else True  # some on the hub have no other than *.bin
-        reading = {"dtype": torch.float32, "use_safetensors": only_safe, "output_loading_info": True}
-        model, info = auto.from_pretrained(location, **reading, **options)
-        missing = info["missing_keys"]
-    else:
-        model, missing = load_partitioned(auto, location, partitioning, **options)
-    if missing:
-        raise ValueError(f"backbone: the checkpoint {location} lacks {', '.join(sorted(missing))}")
-    return build(model).eval()
+    stack = STACKS[FAMILIES[backbone.model_type]]
+    revision = backbone.revision or "main"
+    options = {} if backbone.lm_head else stack.headless_options
+    missing: set[str] = set()
+    for variant in stack.variants:
+        config = AutoConfig.from_pretrained(location, revision=revision, **variant)
+        if partitioning is None:
+            only_safe = None if backbone.source == "hub" else True  # some on the hub have no other than *.bin
+            reading = {"dtype": torch.float32, "use_safetensors": only_safe, "output_loading_info": True}
+            model, info = _auto(backbone).from_pretrained(
+                location, config=config, revision=revision, **reading, **options
+            )
+            lacking: set[str] = set(info["missing_keys"])
+        else:
+            model, lacking = load_partitioned(_auto(backbone), config, location, revision, partitioning, **options)
+        if not lacking:
+            return build(model).eval()
+        missing = missing or lacking
+    raise ValueError(f"backbone: the checkpoint {location} lacks {', '.join(sorted(missing))}")
 
 
 def _auto(backbone: Backbone) -> Any:

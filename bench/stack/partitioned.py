@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 from transformers.initialization import no_init_weights
@@ -43,11 +42,10 @@ class Partitioning(Protocol):
 
 
 def load_partitioned(
-    auto: Any, location: str, partitioning: Partitioning, revision: str | None = None, **options: Any
+    auto: Any, config: Any, location: str, revision: str, partitioning: Partitioning, **options: Any
 ) -> tuple[Any, set[str]]:
     """As `auto.from_pretrained`: the model, and the names of the weights that the checkpoint lacks."""
-    config = AutoConfig.from_pretrained(location, revision=revision or "main")
-    files = checkpoint_files(location, revision or "main")
+    files = checkpoint_files(location, revision)
     with no_init_weights(), partitioning.building():
         model = auto.from_config(config, dtype=partitioning.dtype, **options)
     info = _fill(model, files, partitioning)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.stack.core import Batch, Site, Stack, Stream
+from bench.stack.core import UNLIMITED, Batch, Site, Stack, Stream
 
 
 class T5(Stack):
@@ -30,7 +30,7 @@ class T5(Stack):
 
     @property
     def max_text(self) -> int:
-        return 10**6  # relative positions have no end
+        return UNLIMITED
 
     @property
     def key_value_shape(self) -> tuple[int, int]:

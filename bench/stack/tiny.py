@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from bench.backbones import FAMILIES
 from bench.stack.core import Stack
-from bench.stack.families import build
+from bench.stack.families import LOADERS, STACKS, build
 
-VOCABULARY, HIDDEN, POSITIONS = 101, 32, 64
+VOCABULARY, HIDDEN, POSITIONS = 101, 192, 64
 FIRST_WORD = 5  # smaller ids are special tokens
-SPREAD = 5.0  # weights are made larger than transformers starts them, so that gradients are far from zero
+SPREAD = 1.0  # weights are made larger than transformers starts them, so that gradients are far from zero
 
 # what one family or another asks for; a config keeps what its family has no use for, and nothing reads it
 SHAPE = {
@@ -27,14 +21,14 @@ SHAPE = {
     "hidden_size": HIDDEN,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 64,
+    "head_dim": HIDDEN // 4,
+    "intermediate_size": 2 * HIDDEN,
     "max_position_embeddings": POSITIONS,
     "embedding_size": 16,  # ALBERT
     "word_embed_proj_dim": HIDDEN,  # OPT
-    "ffn_dim": 64,
-    "d_ff": 64,  # T5
-    "d_kv": 8,
+    "ffn_dim": 2 * HIDDEN,
+    "d_ff": 2 * HIDDEN,  # T5
+    "d_kv": HIDDEN // 4,
     "decoder_start_token_id": 0,
     "bos_token_id": 2,
     "eos_token_id": 3,
@@ -71,8 +65,7 @@ def tiny(model_type: str, layers: int, lm_head: bool) -> Stack:
 
 
 def _model(config: Any, lm_head: bool) -> PreTrainedModel:
-    """With the head its kind of architecture has; the first kind that transformers has of this one."""
-    if not lm_head:
-        return AutoModel.from_config(config, add_pooling_layer=False)
-    kinds = (AutoModelForSeq2SeqLM, AutoModelForMaskedLM, AutoModelForCausalLM)
-    return next(kind for kind in kinds if type(config) in kind._model_mapping).from_config(config)  # pyright: ignore[reportPrivateUsage]  # nothing public says so
+    stack = STACKS[FAMILIES[config.model_type]]
+    if lm_head:
+        return LOADERS[stack.form].from_config(config)
+    return AutoModel.from_config(config, **stack.headless_options)
