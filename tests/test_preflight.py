@@ -18,9 +18,9 @@ from bench.backbones import FAMILIES
 from bench.cells import rebuild
 from bench.launch import Launch
 from bench.preflight import groups
-from bench.preflight.check import batches, measure, model
+from bench.preflight.check import batches, measure, model, refer
 from bench.preflight.faults import known
-from bench.preflight.probes import Probe, probes
+from bench.preflight.probes import Probe, changed, probes
 from bench.preflight.report import Report
 from bench.preflight.session import record
 from bench.preflight.verdicts import EPSILONS, Measured, Verdict, compare
@@ -123,6 +123,37 @@ def test_a_probe_of_every_type_differs_between_ranks_and_precisions_alone(model_
     assert compare(single, plain, exact, torch.float32).finding == "wrong", "it sees a rank that is left out"
     largest = max(g.norm() for g in plain.gradients.values() if g is not None)
     assert all(g is not None and g.norm() > 1e-4 * largest for g in plain.gradients.values()), "none hides at zero"
+
+
+@pytest.mark.parametrize("method", [{"kind": "prompt_tuning"}, {"kind": "adapter"}], ids=str)
+def test_a_lost_rank_and_a_halved_gradient_stand_out_from_bf16_in_many_layers(method: dict, expand) -> None:
+    (cell,) = expand({"backbone": "opt-1.3b", "ranks": 8, "method": [method], "precision": "bf16"})
+    (probe,) = probes([cell])
+    tuned, device = model(probe.cell), torch.device("cpu")
+    plain, exact = (measure(tuned, probe.cell, device, dtype) for dtype in (torch.bfloat16, torch.float64))
+    less = measure(tuned, changed(probe.cell, ranks=7), device, torch.bfloat16)
+    for factor in (0.0, 0.5, 1.0 / 8, 2.0):
+        scaled = {key: None if g is None else g * factor for key, g in plain.gradients.items()}
+        verdict = compare(Measured(plain.loss, scaled), plain, exact, torch.bfloat16, ranks=8)
+        assert verdict.finding == "wrong", (factor, verdict)
+    seven = {key: None if g is None else g * (7 / 8) for key, g in less.gradients.items()}
+    verdict = compare(Measured(plain.loss, seven), plain, exact, torch.bfloat16, ranks=8)
+    assert verdict.finding == "wrong" or verdict.phase == "comparison", verdict
+
+
+def test_what_draws_random_numbers_of_its_own_is_not_called_right(expand, shape) -> None:
+    (cell,) = expand(
+        {"backbone": shape, "method": {"kind": "peft", "config": {"peft_type": "LOHA", "module_dropout": 0.5}}}
+    )
+    (probe,) = probes([cell])
+    with pytest.raises(ValueError, match="draws random numbers of its own"):
+        refer(model(probe.cell).train(), probe.cell, torch.device("cpu"))
+
+
+def test_a_cell_runs_although_its_probe_could_not_be_made(expand) -> None:
+    (cell,) = expand()
+    assert record(cell, Verdict(finding="unsupported", phase="model", exception="ValueError: x")) is None
+    assert record(cell, Verdict(finding="unsupported", phase="setup", exception="ValueError: x")) is not None
 
 
 def test_cells_that_differ_in_nothing_a_gradient_depends_on_are_one_probe(expand) -> None:
