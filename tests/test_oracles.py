@@ -9,7 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from conftest import batch_for, tiny
+from conftest import LAYERS, batch_for, tiny
 from test_methods import VOCABULARY, method_of, tuned
 from torch import Tensor, nn
 from transformers import (
@@ -24,6 +24,7 @@ from transformers import (
 from bench.adapters import Bottleneck
 from bench.heads import AnswerWords, Linear
 from bench.phm import Phm
+from bench.prompts import in_front
 from bench.stack import Batch
 from bench.stack.families import build
 from bench.tuned import Tuned
@@ -280,6 +281,133 @@ def bottleneck(adapter: Any, h: Tensor) -> Tensor:
 def kronecker(layer: Phm) -> Tensor:
     blocks = layer.left @ layer.right
     return sum((torch.kron(layer.rule[i], blocks[i]) for i in range(layer.n)), torch.zeros(()))
+
+
+def test_deep_prompts_are_put_in_place_of_the_old_ones_before_every_layer() -> None:
+    ours = tuned("bert", {"kind": "deep_prompts", "length": P}).eval()
+    plain = build(tiny("bert"))
+    batch = batch_for(plain.backbone)
+    stream = plain.enter(batch)
+    states, mask = stream.states, extended(batch).bool()
+    for layer, source in zip(plain.layers, ours.edits[0].prompts, strict=True):
+        states = layer(torch.cat([source.prompt.expand(3, -1, -1), states], 1), mask[:, None, None])[:, P:]
+    logits = plain.vocabulary_logits(at_answer(states, batch))
+    prompts = [(source.prompt, source.prompt) for source in ours.edits[0].prompts]
+    agree(ours.logits(batch), logits, prompts, batch)
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2"])
+@pytest.mark.parametrize("generator", ["dnn", "phm"])
+def test_idpg_reads_the_backbones_own_last_state(family: str, generator: str) -> None:
+    settings = {"kind": "idpg", "length": P, "bottleneck": 4, "phm_dimension": 4, "generator": generator}
+    ours = tuned(family, settings).eval()
+    batch = batch_for(ours.stack.backbone)
+    model = tiny(family)
+    out = model.base_model(input_ids=batch.ids, attention_mask=batch.text_mask.long()).last_hidden_state
+    last = batch.text_mask.sum(1) - 1
+    encoded = out[torch.arange(3), last] if family == "gpt2" else out[:, 0]
+    first, _, second, _ = ours.edits[0].source.generate
+    inner = first(encoded)
+    inner = 0.5 * inner * (1 + torch.erf(inner / 2**0.5))
+    expected = second(inner).view(3, P, -1)
+    made = ours.edits[0].source(ours.stack.enter(batch))
+    assert (made - expected).abs().max() < 1e-5
+
+
+def test_p_tuning_is_the_network_of_its_authors() -> None:
+    """THUDM/P-tuning, PT-Fewshot/pet/wrapper.py:109-117; peft's LSTM has the same shapes."""
+    batch = batch_for(tiny("bert"))
+    for encoder in ("lstm", "mlp"):
+        source = tuned("bert", {"kind": "p_tuning", "length": P, "encoder": encoder}).edits[0].source
+        hidden = source.vectors.embedding_dim
+        theirs = nn.LSTM(hidden, hidden, num_layers=2, bidirectional=True, batch_first=True)
+        states = source.vectors.weight[None]
+        if encoder == "lstm":
+            theirs.load_state_dict(source.lstm.state_dict())
+            states = theirs(states)[0]
+        first, second = source.mlp[0], source.mlp[-1]
+        expected = (states @ first.weight.T + first.bias).clamp_min(0) @ second.weight.T + second.bias
+        made = source(build(tiny("bert")).enter(batch))
+        assert made.shape == (3, P, hidden) and (made - expected).abs().max() < 1e-6
+
+
+def test_prompts_from_words_begin_as_what_layer_0_reads_of_them() -> None:
+    stack = build(tiny("gpt2"))
+    start = method_of({"kind": "prompt_tuning", "length": P, "init": "class_labels"}).start(stack, VOCABULARY)
+    placed = stack.word_embeddings.weight + stack.backbone.transformer.wpe.weight[0]
+    assert torch.allclose(start[0], placed[7]) and torch.allclose(start[1], placed[[8, 9]].mean(0))
+    assert any(torch.allclose(start[2], placed[i]) for i in VOCABULARY.frequent)
+
+
+def test_prefix_tuning_of_t5_has_no_relative_position() -> None:
+    ours = tuned("t5", {"kind": "prefix_tuning", "length": P}).eval()
+    (rows,) = ours.edits.parameters()
+    plain = build(tiny("t5"))
+    batch = batch_for(plain.backbone)
+    states = plain.enter(batch).states
+    bias = plain.layers[0].layer[0].SelfAttention.compute_bias(12, 12)
+    hidden = torch.zeros(3, 1, 1, 12 + P).masked_fill(~extended(batch)[:, None, None].bool(), -1e9)
+    for layer, pair in zip(plain.layers, rows.view(P, -1, 2, 4, 8).unbind(1), strict=True):
+        attention = layer.layer[0].SelfAttention
+        x = layer.layer[0].layer_norm(states)
+        q, k, v = (one(x).view(3, -1, 4, 8).transpose(1, 2) for one in (attention.q, attention.k, attention.v))
+        keys, values = (one.transpose(0, 1).expand(3, -1, -1, -1) for one in pair.unbind(1))
+        k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
+        scores = q @ k.transpose(2, 3) + nn.functional.pad(bias, (P, 0)) + hidden
+        out = (scores.softmax(-1) @ v).transpose(1, 2).reshape(3, -1, 32)
+        states = layer.layer[-1](states + attention.o(out))
+    stream = plain.enter(batch)._replace(states=states)
+    logits = plain.vocabulary_logits(plain.answer(stream, batch))
+    agree(ours.logits(batch), logits, [(rows, rows)], batch)
+
+
+def test_prefix_tuning_of_deberta_is_a_prompts_own_keys_and_values() -> None:
+    """A prefix made of what a prompt before the layer gives there does to the text what that prompt does."""
+    plain = build(tiny("deberta"))
+    batch = batch_for(plain.backbone)
+    stream = plain.enter(batch)
+    prompt = torch.randn(P, plain.hidden)
+    (attention,) = (plain.layers[1].attention.self,)
+    prefix = tuple(one(prompt).view(P, 4, 8) for one in (attention.key_proj, attention.value_proj))
+    context = plain.context(stream)
+    made = plain.layer(1, stream.states, context, prefix=prefix)
+    longer = in_front(prompt.expand(3, -1, -1), stream)
+    expected = plain.layer(1, longer.states, plain.context(longer))[:, P:]
+    difference = (made - expected)[batch.text_mask].abs().max().item()
+    assert difference < 1e-6, difference
+    swapped = plain.layer(1, stream.states, context, prefix=prefix[::-1])
+    assert (swapped - expected)[batch.text_mask].abs().max() > 1e-3
+
+
+# the modules behind which Houlsby's two adapters stand, and Pfeiffer's one, by their names in layer 1
+PLACES = {
+    "bert": ("attention.output.dropout", "output.dropout", "output.LayerNorm"),
+    "albert": (
+        "albert_layers.0.attention.output_dropout",
+        "albert_layers.0.ffn_output",
+        "albert_layers.0.full_layer_layer_norm",
+    ),
+    "deberta": ("attention.output.dropout", "output.dropout", "output.LayerNorm"),
+    "gpt2": ("attn.resid_dropout", "mlp", ""),
+    "opt": ("self_attn.out_proj", "fc2", ""),
+    "opt-350m": ("self_attn.out_proj", "fc2", "final_layer_norm"),
+    "llama": ("self_attn.o_proj", "mlp", ""),
+    "t5": ("layer.0.dropout", "layer.1.dropout", ""),
+}
+
+
+@pytest.mark.parametrize("family", PLACES)
+def test_adapters_stand_in_their_places(family: str) -> None:
+    attention, feed_forward, last = PLACES[family]
+    for placement, places in (("houlsby", {attention, feed_forward}), ("pfeiffer", {last})):
+        layer = tuned(family, {"kind": "adapter", "reduction": 8, "placement": placement}).stack.layers[1]
+        assert {name for name, module in layer.named_modules() if hasattr(module, "adapter")} == places
+
+
+def test_the_decoder_of_t5_has_adapters_too() -> None:
+    stack = tuned("t5", ADAPTERS[0]).stack
+    places = [name for name, module in stack.backbone.decoder.named_modules() if hasattr(module, "adapter")]
+    assert places == [f"block.{i}.layer.{part}.dropout" for i in range(LAYERS) for part in (0, 2)]
 
 
 # from the formulas of xyltt/LPT and of each method; its author gives the first in issue 1, 792K in the paper's table
