@@ -18,6 +18,7 @@ from bench.cells import rebuild
 from bench.heads import HEADS, AnswerWords, Linear
 from bench.methods import METHODS, Method, Vocabulary
 from bench.perturb import REGULARIZERS, View
+from bench.prepare import assemble
 from bench.settings import parse_kind
 from bench.stack.families import build
 from bench.tuned import Tuned
@@ -110,18 +111,38 @@ def test_nothing_below_the_first_trainable_depth_has_a_backward_or_dropout(metho
     assert [layer.training for layer in model.stack.layers] == [depth >= lowest for depth in range(LAYERS)]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
-def test_what_lies_below_is_the_same_twice_in_training_unless_lower_dropout_is_asked_for(family: str) -> None:
-    """So it may be cached. Llama-like backbones have no dropout of their own."""
-    model = tuned(family, {"kind": "late_prompt", "depth": 2}).train()
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("method", [{"kind": "late_prompt", "depth": 2}, {"kind": "linear_probe"}], ids=name)
+def test_what_lies_below_is_the_same_twice_in_training_unless_lower_dropout_is_asked_for(
+    method: dict, family: str
+) -> None:
+    """So it may be cached."""
+    model = tuned(family, method)
+    noisy = False
     for module in model.stack.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.5
-    batch = batch_for(model.stack.backbone)
-    assert torch.equal(model.below(batch, 2).states, model.below(batch, 2).states)
+            module.p, noisy = 0.5, True
+    batch, depth = batch_for(model.stack.backbone), model.first_trainable_depth
+    model.train()
+    assert torch.equal(model.below(batch, depth).states, model.below(batch, depth).states)
     model.lower_dropout = True
     model.train()
-    assert not torch.equal(model.below(batch, 2).states, model.below(batch, 2).states)
+    again = torch.equal(model.below(batch, depth).states, model.below(batch, depth).states)
+    assert again != noisy, "OPT and the Llama-like keep no module for dropout"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"kind": "peft", "config": {"peft_type": "LORA", "inference_mode": True}},
+        {"kind": "peft", "config": {"peft_type": "LORA", "target_modules": ["lm_head.dense"]}},
+    ],
+    ids=name,
+)
+def test_a_method_that_trains_nothing_is_refused(method: dict, expand: Expand) -> None:
+    (cell,) = expand({"method": [method], "head": ["linear"]})
+    with pytest.raises(ValueError, match="trains nothing but the head"):
+        assemble(cell, build(tiny("roberta")), VOCABULARY, [7, 8])
 
 
 @pytest.mark.parametrize("method", METHOD_TABLE, ids=name)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
-from conftest import HIDDEN, LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
+from conftest import DEBERTA, ENCODER, HIDDEN, LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
+from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
+from bench.backbones import parse
 from bench.prompts import Free, Insert
 from bench.stack import WORDS
-from bench.stack.families import build
+from bench.stack.families import build, load
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -98,3 +103,24 @@ def test_rotations_are_exact_in_bf16(family: str) -> None:
     stack = build(model).to(torch.bfloat16)
     assert stack.word_embeddings.weight.dtype == torch.bfloat16
     assert torch.equal(model.model.rotary_emb.inv_freq, before)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_deberta_is_read_with_the_head_its_checkpoint_has(legacy: bool, tmp_path: Path) -> None:
+    """v3's checkpoints have the new LM head, and configs that do not say so."""
+    torch.manual_seed(1)
+    config = DebertaV2Config(**ENCODER, **DEBERTA, legacy=legacy)
+    model = DebertaV2ForMaskedLM(config).eval()
+    model.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content.pop("legacy", None)
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    batch = batch_for(model)
+    _, theirs = own_forward(model, batch)
+    stack = load(parse({"path": str(tmp_path)}, "backbone", []), str(tmp_path))
+    stream = stack.walk(stack.enter(batch), ())
+    assert torch.allclose(stack.vocabulary_logits(stack.answer(stream, batch)), theirs, atol=1e-5)
+    model.deberta.save_pretrained(tmp_path)
+    headless = load(parse({"path": str(tmp_path)}, "backbone", []), str(tmp_path))
+    assert not headless.vocabulary_head
+    assert torch.equal(headless.walk(headless.enter(batch), ()).states, stream.states)
