@@ -54,7 +54,7 @@ class Tuned(nn.Module):
     def train(self, mode: bool = True) -> Tuned:
         super().train(mode)
         if mode and not self.lower_dropout:
-            for module in self.stack.below(self.first_trainable_depth):
+            for module in self.stack.lower_part(self.first_trainable_depth):
                 module.eval()
         return self
 

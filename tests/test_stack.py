@@ -10,10 +10,10 @@ import torch
 from conftest import DEBERTA, ENCODER, HIDDEN, LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from bench.backbones import parse
+from bench.backbones import FAMILIES, FORMS, parse
 from bench.prompts import Free, Insert
 from bench.stack import WORDS
-from bench.stack.families import build, load
+from bench.stack.families import STACKS, build, load
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -124,3 +124,8 @@ def test_a_deberta_is_read_with_the_head_its_checkpoint_has(legacy: bool, tmp_pa
     headless = load(parse({"path": str(tmp_path)}, "backbone", []), str(tmp_path))
     assert not headless.vocabulary_head
     assert torch.equal(headless.walk(headless.enter(batch), ()).states, stream.states)
+
+
+def test_what_a_matrix_knows_of_an_architecture_is_what_its_stack_is() -> None:
+    assert {family: FORMS.get(family, "masked") for family in STACKS} == {f: s.form for f, s in STACKS.items()}
+    assert set(STACKS) == set(FAMILIES.values())

@@ -35,7 +35,7 @@ class Batch:
     answer: Tensor  # [B] int64: the position that answers (the mask, or the last token of a decoder's text)
     labels: Tensor  # [B] int64: class indices
     keys: Tensor  # [B] int64: one number per example and step, the seed of its noise
-    shift: Tensor | None = None  # [B, T, H]: added to the word embeddings
+    shift: Tensor | None = None  # [B, T, width of the word embeddings]: added to them
 
     def to(self, device: torch.device) -> Batch:
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
@@ -172,7 +172,7 @@ class Stack(nn.Module, ABC):
 
         prefix.enable(self.attention_config)
 
-    def below(self, depth: int) -> list[nn.Module]:
+    def lower_part(self, depth: int) -> list[nn.Module]:
         """All that the walk passes before layer `depth`: everything, where that is the last one's end."""
         if depth == len(self.layers):
             return [self]

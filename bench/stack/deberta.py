@@ -59,9 +59,9 @@ class Deberta(Bert):
             out = self.base.encoder.conv(rows, out, mask.to(rows.dtype))
         return out[:, tokens:]
 
-    def below(self, depth: int) -> list[nn.Module]:
+    def lower_part(self, depth: int) -> list[nn.Module]:
         conv = parts(self.base.encoder, "conv") if depth > 0 else []  # it belongs to layer 0
-        return [*super().below(depth), *conv]
+        return [*super().lower_part(depth), *conv]
 
     def accept_prefixes(self) -> None:
         pass
