@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import deepspeed
@@ -46,10 +46,6 @@ class Partitioning:
         with gathered(parameter, writer=0), torch.no_grad():
             if torch.distributed.get_rank() == 0:
                 parameter.copy_(read())
-
-    def whole(self, parameters: Iterable[torch.nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
-        """Inside, the parameters can be read on every rank. A collective call."""
-        return deepspeed.zero.GatheredParameters(list(parameters))
 
     @contextlib.contextmanager
     def attaching(self) -> Generator[None, None, None]:

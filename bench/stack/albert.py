@@ -49,9 +49,9 @@ class Albert(Bert):
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.predictions(states)
 
-    def site(self, depth: int, layer: Any) -> Site:
+    def site(self, layer: Any) -> Site:
         (inner,) = layer.albert_layers
-        return Site(depth, inner.attention.output_dropout, inner.ffn_output, inner.full_layer_layer_norm, inner)
+        return Site(inner.attention.output_dropout, inner.ffn_output, inner.full_layer_layer_norm, inner)
 
 
 def _on_the_same_weights(module: nn.Module) -> nn.Module:

@@ -56,8 +56,8 @@ class Bert(Stack):
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.cls(states)
 
-    def site(self, depth: int, layer: Any) -> Site:
-        return Site(depth, layer.attention.output.dropout, layer.output.dropout, layer.output.LayerNorm, layer)
+    def site(self, layer: Any) -> Site:
+        return Site(layer.attention.output.dropout, layer.output.dropout, layer.output.LayerNorm, layer)
 
 
 class Roberta(Bert):

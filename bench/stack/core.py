@@ -65,7 +65,6 @@ Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) ->
 class Site(NamedTuple):
     """Where adapters go in one layer: modules that give a [..., H] tensor."""
 
-    depth: int  # L in the decoder of an encoder-decoder, which runs after all layers
     attention: nn.Module  # gives what is added to the residual after attention
     feed_forward: nn.Module  # gives what is added to the residual after the feed-forward
     norm: nn.Module | None  # the norm of that sum; None where norms come before
@@ -164,7 +163,7 @@ class Stack(nn.Module, ABC):
         """The modules that nothing but `vocabulary_logits` reads; none where the checkpoint has no LM head."""
 
     @abstractmethod
-    def site(self, depth: int, layer: Any) -> Site: ...
+    def site(self, layer: Any) -> Site: ...
 
     def accept_prefixes(self) -> None:
         """Called once by a method that gives prefixes, before the first walk."""
@@ -242,7 +241,7 @@ class Stack(nn.Module, ABC):
     @property
     def sites(self) -> list[Site]:
         """Of every layer, from the lowest up."""
-        return [self.site(depth, layer) for depth, layer in enumerate(self.layers)]
+        return [self.site(layer) for layer in self.layers]
 
     def headless(self) -> Iterable[tuple[str, nn.Parameter]]:
         """The named parameters that are not the LM head's alone: tied word embeddings are among them."""
@@ -272,8 +271,9 @@ def at(states: Tensor, positions: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def whole(parameters: Iterable[nn.Parameter]) -> Generator[None, None, None]:
-    """ZeRO-3 may have partitioned `parameters` already: gathers them for a while, to be read only."""
-    partitioned: list[Any] = [p for p in parameters if hasattr(p, "ds_id")]
+    """ZeRO-3 may have partitioned `parameters` already: gathers them, to be read only. A collective call."""
+    found: set[Any] = {p for p in parameters if hasattr(p, "ds_id")}
+    partitioned = sorted(found, key=lambda p: p.ds_id)  # in one order on all ranks
     if partitioned:
         partitioned[0].all_gather(partitioned)
     try:

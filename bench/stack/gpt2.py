@@ -35,5 +35,5 @@ class Gpt2(Decoder):
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.transformer.ln_f(states)
 
-    def site(self, depth: int, layer: Any) -> Site:
-        return Site(depth, layer.attn.resid_dropout, layer.mlp, None, layer)
+    def site(self, layer: Any) -> Site:
+        return Site(layer.attn.resid_dropout, layer.mlp, None, layer)

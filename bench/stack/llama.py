@@ -91,8 +91,8 @@ class Llama(Decoder):
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.model.norm(states)
 
-    def site(self, depth: int, layer: Any) -> Site:
-        return Site(depth, layer.self_attn.o_proj, layer.mlp, None, layer)
+    def site(self, layer: Any) -> Site:
+        return Site(layer.self_attn.o_proj, layer.mlp, None, layer)
 
 
 def _sees_prompt(prompt_tokens: int) -> Callable[..., Any] | None:

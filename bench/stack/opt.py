@@ -48,7 +48,7 @@ class Opt(Decoder):
         narrow = states if self.base.project_out is None else self.base.project_out(states)
         return super().vocabulary_logits(narrow)
 
-    def site(self, depth: int, layer: Any) -> Site:
+    def site(self, layer: Any) -> Site:
         """Adapters act before the layer's dropout, which is no module here."""
         norm = None if layer.do_layer_norm_before else layer.final_layer_norm
-        return Site(depth, layer.self_attn.out_proj, layer.fc2, norm, layer)
+        return Site(layer.self_attn.out_proj, layer.fc2, norm, layer)

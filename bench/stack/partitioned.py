@@ -7,7 +7,7 @@ compares partitioned tied weights by their empty placeholders. What it knows of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from transformers.initialization import no_init_weights
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 from transformers.utils.loading_report import LoadStateDictInfo, log_state_dict_report
+
+from bench.stack.core import whole
 
 
 class Partitioning(Protocol):
@@ -36,10 +38,6 @@ class Partitioning(Protocol):
         """Gives `parameter` the values that `read` gives; not every rank reads."""
         ...
 
-    def whole(self, parameters: Iterable[nn.Parameter]) -> AbstractContextManager[Any]:
-        """Inside, the parameters can be read on every rank."""
-        ...
-
 
 def load_partitioned(
     auto: Any, config: Any, location: str, revision: str, partitioning: Partitioning, **options: Any
@@ -49,7 +47,7 @@ def load_partitioned(
     with no_init_weights(), partitioning.building():
         model = auto.from_config(config, dtype=partitioning.dtype, **options)
     info = _fill(model, files, partitioning)
-    _tie(model, info.missing_keys, partitioning)
+    _tie(model, info.missing_keys)
     model._adjust_missing_and_unexpected_keys(info)
     log_state_dict_report(model, location, ignore_mismatched_sizes=False, loading_info=info)
     return model, info.missing_keys
@@ -121,7 +119,7 @@ def _renaming(model: Any, expected: dict[str, Tensor]) -> Callable[[str], str]:
     return target
 
 
-def _tie(model: Any, missing: set[str], partitioning: Partitioning) -> None:
+def _tie(model: Any, missing: set[str]) -> None:
     """Ties what the config says is tied, except where the checkpoint has both and they differ."""
     pairs: list[tuple[str, str]] = list(model.all_tied_weights_keys.items())
     read: list[nn.Parameter] = []
@@ -129,5 +127,5 @@ def _tie(model: Any, missing: set[str], partitioning: Partitioning) -> None:
         for target, source in pairs:  # also the biases beside them, whose lengths are compared
             read.append(model.get_parameter(source))
             read += model.get_submodule(target.rpartition(".")[0]).parameters(recurse=False)
-    with partitioning.whole(read):
+    with whole(read):
         model.tie_weights(missing_keys=missing, recompute_mapping=False)

@@ -93,11 +93,10 @@ class T5(Stack):
             states = states * self.config.d_model**-0.5
         return self.backbone.lm_head(states)
 
-    def site(self, depth: int, layer: Any) -> Site:
-        return Site(depth, layer.layer[0].dropout, layer.layer[-1].dropout, None, layer)
+    def site(self, layer: Any) -> Site:
+        return Site(layer.layer[0].dropout, layer.layer[-1].dropout, None, layer)
 
     @property
     def sites(self) -> list[Site]:
         """Of the encoder's layers, then of the decoder's."""
-        above = [self.site(len(self.layers), block) for block in self.backbone.decoder.block]
-        return super().sites + above
+        return [*super().sites, *map(self.site, self.backbone.decoder.block)]
