@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # triton reads it when it is imported
+
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -143,6 +148,7 @@ def batch_for(model: PreTrainedModel, lengths: tuple[int, ...] = (9, 12, 5), cla
         answer=length[:, 0] - 1,
         labels=torch.arange(len(lengths)) % classes,
         keys=torch.arange(len(lengths)) + 100,
+        index=torch.arange(len(lengths)),
     )
 
 
