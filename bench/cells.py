@@ -16,8 +16,9 @@ from pydantic import Field
 
 from bench.backbones import Backbone
 from bench.heads import HEADS, AnswerWords, HeadSettings
+from bench.landscape import Landscape
 from bench.methods import METHODS, Method
-from bench.perturb import REGULARIZERS, Regularizer
+from bench.perturb import Regularizer, class_of
 from bench.records import Labels
 from bench.settings import Settings
 from bench.tasks import Regime, Task
@@ -57,6 +58,8 @@ class Cell(Settings):
     max_length: int = Field(default=128, ge=8)  # tokens of an example, template included
     lower_dropout: bool = False  # dropout in the frozen layers below the method, as in LPT's code
     checkpointing: bool = False  # recompute layers in the backward: non-reentrant
+    kernels: Literal["auto", "reference", "compiled", "triton"] = "auto"  # the form of what perturbs
+    landscape: Landscape | None = None  # loss surfaces around the trained weights; None: not measured
 
     @functools.cached_property
     def name(self) -> str:
@@ -95,7 +98,7 @@ class Cell(Settings):
         """What does not go together, as (field, message)."""
         found = [
             ("method", self.method.check(self.backbone) or self._method_problem()),
-            ("regularizer", self.regularizer.check(self.backbone.layers)),
+            ("regularizer", self.regularizer.check(self.backbone) or self._regularizer_problem()),
             ("batch_size", self._batch_problem()),
             ("head", self._head_problem()),
         ]
@@ -111,6 +114,11 @@ class Cell(Settings):
         if self.head.kind in self.method.heads:
             return None
         return f"{self.method.kind} trains with the head {' or '.join(self.method.heads)}, found {self.head.kind}"
+
+    def _regularizer_problem(self) -> str | None:
+        if not (self.regularizer.uneven and self.zero.stage == 3 and self.ranks > 1):
+            return None
+        return f"{self.regularizer.label} makes other numbers of passes on each rank, which ZeRO-3 cannot"
 
     def _head_problem(self) -> str | None:
         if not self.backbone.lm_head and self.backbone.form != "masked":
@@ -158,11 +166,13 @@ def rebuild(content: dict[str, Any]) -> Cell:
         "task": Task,
         "regime": Regime,
         "method": METHODS[content["method"]["kind"]],
-        "regularizer": REGULARIZERS[content["regularizer"]["kind"]],
+        "regularizer": class_of(content["regularizer"]),
         "head": HEADS[content["head"]["kind"]],
         "zero": Zero,
+        "landscape": Landscape,
     }
     made: dict[str, Any] = {
-        name: parts[name].model_validate(value) if name in parts else value for name, value in content.items()
+        name: parts[name].model_validate(value) if name in parts and value is not None else value
+        for name, value in content.items()
     }
     return Cell.model_construct(**made)

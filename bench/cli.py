@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench import __version__
 from bench.settings import InputError
+
+if TYPE_CHECKING:
+    from bench.records import Record
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console(soft_wrap=True)
@@ -32,6 +37,7 @@ class Listing(str, Enum):
     backbones = "backbones"
     tasks = "tasks"
     regularizers = "regularizers"
+    kernels = "kernels"
     zero = "zero"
     matrices = "matrices"
 
@@ -105,18 +111,49 @@ def board(
 ) -> None:
     """Regenerate the leaderboards from the records."""
     from bench import board as boards
-    from bench.records import folder, read_all
 
-    if not folder(results).is_dir():
-        fail(f"{folder(results)}: no such folder, expected records")
-    reading = read_all(results)
-    for line in reading.unreadable:
-        print(f"left out: {line}", file=sys.stderr)
-    written = boards.write(reading.records, out or results)
+    found = read(results)
+    written = boards.write(found, out or results)
     if as_json:
-        print(json.dumps({"records": len(reading.records), "files": [str(file) for file in written]}))
+        print(json.dumps({"records": len(found), "files": [str(file) for file in written]}))
         return
-    print(f"{len(reading.records)} records -> {', '.join(map(str, written))}")
+    print(f"{len(found)} records -> {', '.join(map(str, written))}")
+
+
+@app.command()
+def landscape(
+    results: Annotated[Path, typer.Argument(help="The folder of records.")] = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="Where the figures go; default: into RESULTS.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the loss surfaces that cells with a `landscape` have in their records, methods side by side."""
+    from bench.board.surfaces import scalars, sheets, shown
+
+    found = sheets(read(results))
+    if not found:
+        fail(f"{results}: no record has a landscape, expected cells run with `landscape: {{}}` in their matrix")
+    from bench.board import figures  # with matplotlib
+
+    written = figures.write(found, out or results)
+    head, rows = scalars(found)
+    if as_json:
+        lines = [dict(zip(head, row, strict=True)) for row in rows]
+        print(json.dumps({"surfaces": lines, "files": [str(file) for file in written]}, indent=1))
+        return
+    show(head, [[shown(cell) for cell in row] for row in rows])
+    print(*written, sep="\n")
+
+
+@app.command()
+def kernels(
+    results: ResultsOption = Path("results"),
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: the GPU, if there is one.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the kernels of the perturbations against float64 and time them against eager PyTorch."""
+    from bench.kernels.session import command
+
+    raise typer.Exit(command(results, device, as_json))
 
 
 @app.command("list")
@@ -128,14 +165,7 @@ def list_(what: Listing, as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1))
         return
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(str, row))
-    wide = Console()
-    if not wide.is_terminal:  # one line each, however long
-        wide.width = 10_000
-        wide.width = wide.measure(table).maximum
-    wide.print(table)
+    show(head, rows)
 
 
 @app.callback(invoke_without_command=True)
@@ -143,6 +173,30 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
     if version:
         print(f"promptzero {__version__}")
         raise typer.Exit()
+
+
+def read(results: Path) -> list[Record]:
+    """The records in a folder; what is none is named."""
+    from bench.records import folder, read_all
+
+    if not folder(results).is_dir():
+        fail(f"{folder(results)}: no such folder, expected records")
+    reading = read_all(results)
+    for line in reading.unreadable:
+        print(f"left out: {line}", file=sys.stderr)
+    return reading.records
+
+
+def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; where no person looks on, one line each, however long."""
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    wide = Console()
+    if not wide.is_terminal:
+        wide.width = 10_000
+        wide.width = wide.measure(table).maximum
+    wide.print(table)
 
 
 def fail(message: str) -> NoReturn:

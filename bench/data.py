@@ -1,4 +1,4 @@
-"""Data: where examples come from, which of them a cell sees, how they become tokens, how batches are drawn.
+"""Data: where examples come from, and which of them a cell sees.
 
 Which examples are sampled depends on the cell's seed and nothing else: not on the method, the number of ranks or
 the version of a library. Test is never touched by training or selection.
@@ -7,26 +7,19 @@ the version of a library. Test is never touched by training or selection.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from bench import toy
-from bench.seeds import shuffled, stream_seed
+from bench.seeds import shuffled
 from bench.settings import InputError, Problem, shown
-from bench.stack import Batch
 from bench.tasks import Regime, Task
-from bench.templates import Encoded
 
 DEV = 1000  # further training examples that the regimes `total` and `full` keep as dev, at most
-POOL = 8  # batches whose examples are grouped by length together
 
 
 @dataclass(frozen=True)
@@ -167,59 +160,3 @@ def apportion(total: int, sizes: Sequence[int]) -> list[int]:
     for c in by_remainder[: total - sum(shares)]:
         shares[c] += 1
     return shares
-
-
-# batches
-
-
-def training_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """`steps` global batches of example ids, every example once an epoch; examples of like length together.
-
-    Each batch comes sorted by length and has `batch_size` examples, all different where there are so many: what an
-    epoch leaves over starts the next one's first batch, and examples are grouped by length within an epoch only.
-    """
-    generator = np.random.default_rng(stream_seed(seed, "order"))
-
-    def epochs() -> Iterator[list[int]]:
-        left: list[int] = []
-        while True:
-            order: list[int] = generator.permutation(len(lengths)).tolist()
-            line = left + sorted(order, key=set(left).__contains__)  # those left over come last, in their order
-            whole = [line[i : i + batch_size] for i in range(0, len(line) - batch_size + 1, batch_size)]
-            apart = 1 if left else 0  # a batch across two epochs is not grouped with others
-            left = line[len(whole) * batch_size :]
-            yield from whole[:apart]
-            for start in range(apart, len(whole), POOL):
-                pool = sorted(itertools.chain(*whole[start : start + POOL]), key=lengths.__getitem__)
-                for i in generator.permutation(len(pool) // batch_size) * batch_size:
-                    yield pool[i : i + batch_size]
-
-    for batch in itertools.islice(epochs(), steps):
-        yield sorted(batch, key=lengths.__getitem__)
-
-
-def share(ids: list[int], rank: int, ranks: int, micro: int) -> list[list[int]]:
-    """The micro-batches of one rank: neighbours in length together, every rank with like lengths."""
-    per_pass = ranks * micro
-    return [ids[start : start + per_pass][rank::ranks] for start in range(0, len(ids), per_pass)]
-
-
-def collate(examples: Sequence[Encoded], pad: int, keys: Sequence[int], device: torch.device) -> Batch:
-    """Padded on the right to the longest of `examples`."""
-    length = max(len(example.ids) for example in examples)
-
-    def padded(rows: Sequence[np.ndarray], fill: int) -> torch.Tensor:
-        out = np.full((len(rows), length), fill, dtype=np.int64)
-        for i, row in enumerate(rows):
-            out[i, : len(row)] = row
-        return torch.from_numpy(out)
-
-    return Batch(
-        ids=padded([example.ids for example in examples], pad),
-        text_mask=padded([np.ones_like(example.ids) for example in examples], 0).bool(),
-        eligible=padded([example.eligible for example in examples], 0).bool(),
-        segments=padded([example.segments for example in examples], 0),
-        answer=torch.tensor([example.answer for example in examples]),
-        labels=torch.tensor([example.label for example in examples]),
-        keys=torch.tensor(keys),
-    ).to(device)

@@ -32,7 +32,9 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def describe(hosts: list[str], accelerator: str, threads: int, launcher: str) -> Environment:
+def describe(
+    hosts: list[str], accelerator: str, threads: int, launcher: str, kernels: str | None = None
+) -> Environment:
     head, dirty = commit()
     versions = {name: metadata.version(name) for name in PACKAGES}
     return Environment(
@@ -43,4 +45,5 @@ def describe(hosts: list[str], accelerator: str, threads: int, launcher: str) ->
         accelerator=accelerator,
         threads=threads,
         launcher=launcher,
+        kernels=kernels,
     )

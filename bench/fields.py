@@ -13,9 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 from bench import backbones, files, tasks
 from bench.cells import Cell, Zero
 from bench.heads import HEADS
+from bench.landscape import Landscape
 from bench.methods import METHODS
-from bench.perturb import REGULARIZERS
-from bench.settings import UNREADABLE, Problem, parse_kind, shown, unknown
+from bench.perturb import SPACES, kinds_in
+from bench.settings import UNREADABLE, Problem, parse, parse_kind, shown, unknown
 
 Parser = Callable[[object, str, list[Problem]], Any]
 
@@ -27,9 +28,10 @@ def parser(name: str) -> Parser:
         "task": tasks.parse_task,
         "regime": tasks.parse_regime,
         "method": _parse_method,
-        "regularizer": lambda value, path, problems: parse_kind(REGULARIZERS, value, path, problems),
+        "regularizer": _parse_regularizer,
         "head": lambda value, path, problems: parse_kind(HEADS, value, path, problems),
         "zero": parse_zero,
+        "landscape": _parse_landscape,
     }
     return special.get(name) or _parse_scalar(name)
 
@@ -42,6 +44,20 @@ def _parse_method(value: object, path: str, problems: list[Problem]) -> Any:
             own = kind.model_fields["recipe"].get_default().model_dump()
             value = {**value, "recipe": {**own, **recipe}}
     return parse_kind(METHODS, value, path, problems)
+
+
+def _parse_regularizer(value: object, path: str, problems: list[Problem]) -> Any:
+    """A regularizer by its kind and space; in the embeddings, where no space is named."""
+    space = value.get("space", SPACES[0]) if isinstance(value, Mapping) else SPACES[0]
+    if space not in SPACES:
+        problems.append(Problem(f"{path}.space", unknown(space, SPACES)))
+        return None
+    return parse_kind(kinds_in(space), value, path, problems)
+
+
+def _parse_landscape(value: object, path: str, problems: list[Problem]) -> Landscape | None:
+    """A mapping, which may be empty; null: no landscape."""
+    return None if value is None else parse(Landscape, value, path, problems)
 
 
 def _parse_scalar(name: str) -> Parser:

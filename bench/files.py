@@ -33,14 +33,14 @@ def cache() -> Path:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: str) -> Generator[Path, None, None]:
+def _temporary(path: Path, content: str | bytes) -> Generator[Path, None, None]:
     """A file beside `path` that holds `content`, on disk; gone afterwards unless it was moved away."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -49,7 +49,7 @@ def _temporary(path: Path, content: str) -> Generator[Path, None, None]:
         temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, content: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Replace `path` as a whole, or leave it as it was."""
     with _temporary(path, content) as temporary:
         os.replace(temporary, path)

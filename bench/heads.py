@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.settings import Settings
-from bench.stack import Batch, Stack, Stream, at
+from bench.stack import Batch, Stack, Stream
 
 
 class AnswerWords(Settings):
@@ -53,7 +53,12 @@ class Head(nn.Module, ABC):
     reads_vocabulary: bool = False  # through the backbone's LM head
 
     @abstractmethod
-    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor: ...
+    def position(self, stack: Stack, batch: Batch) -> Tensor | None:
+        """[B]: the position of the text that `logits` reads; None: all."""
+
+    @abstractmethod
+    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
+        """From what leaves the last layer at `position`."""
 
     def targets(self, batch: Batch) -> Tensor:
         """[B]: the index into `logits` of each example's class."""
@@ -71,9 +76,12 @@ class AnswerWordsHead(Head):
         self.restricted = restricted
         self.register_buffer("answer_ids", torch.tensor(answer_ids), persistent=False)
 
+    def position(self, stack: Stack, batch: Batch) -> Tensor | None:
+        return stack.answer_position(batch)
+
     def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
-        """[B, V], or [B, C] when the loss is over the answer words: only the answer position goes through."""
-        logits = stack.vocabulary_logits(stack.answer(stream, batch))
+        """[B, V], or [B, C] when the loss is over the answer words."""
+        logits = stack.vocabulary_logits(stack.answer(stream))
         return logits[:, self.ids] if self.restricted else logits
 
     @property
@@ -93,6 +101,14 @@ class LinearHead(Head):
         self.pooling = pooling
         self.linear = nn.Linear(hidden, classes)
 
+    def position(self, stack: Stack, batch: Batch) -> Tensor | None:
+        if self.pooling == "mean":
+            return None
+        if self.pooling == "answer":
+            return stack.answer_position(batch)
+        last = batch.text_mask.sum(1) - 1
+        return last if self.pooling == "last" else torch.zeros_like(last)
+
     def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
         """[B, C], from the text's states only: prompts are not pooled."""
         if self.pooling == "mean":
@@ -100,8 +116,7 @@ class LinearHead(Head):
             states = stack.finish(stream.text)
             pooled = (states * mask).sum(1) / mask.sum(1)
         elif self.pooling == "answer":
-            pooled = stack.answer(stream, batch)
+            pooled = stack.answer(stream)
         else:
-            last = batch.text_mask.sum(1) - 1
-            pooled = stack.finish(at(stream.text, last if self.pooling == "last" else torch.zeros_like(last)))
+            pooled = stack.finish(stream.text[:, 0])
         return self.linear(pooled)

@@ -30,8 +30,12 @@ def methods() -> Listing:
 def regularizers() -> Listing:
     from bench.perturb import REGULARIZERS
 
-    rows = [[name, _fields(kind, {"kind"}), _module_summary(kind)] for name, kind in REGULARIZERS.items()]
-    return ["kind", "settings", "what it is"], rows
+    rows = [
+        [str(kind.model_fields["kind"].get_default()), str(kind.model_fields["space"].get_default() or "")]
+        + [_fields(kind, {"kind", "space"}), _module_summary(kind)]
+        for kind in REGULARIZERS
+    ]
+    return ["kind", "space", "settings", "what it is"], rows
 
 
 def backbones() -> Listing:
@@ -58,11 +62,26 @@ def matrices() -> Listing:
     return ["name", "what it is"], [[name, head.lstrip("# ")] for name, head in zip(names, heads, strict=True)]
 
 
+def kernels() -> Listing:
+    import torch
+
+    from bench.kernels import FORMS, ascent, noise, swap, unavailable
+
+    here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    forms = [form for form in FORMS if unavailable(form, here) is None]
+    rows = [
+        [module.__name__.rpartition(".")[2], (module.__doc__ or "").splitlines()[0], ", ".join(forms)]
+        for module in (noise, ascent, swap)
+    ]
+    return ["name", "what it is", f"forms that run here ({here.type})"], rows
+
+
 LISTINGS: dict[str, Callable[[], Listing]] = {
     "methods": methods,
     "backbones": backbones,
     "tasks": tasks,
     "regularizers": regularizers,
+    "kernels": kernels,
     "zero": zero,
     "matrices": matrices,
 }

@@ -14,12 +14,12 @@ from bench import data, toy
 from bench.backbones import Backbone
 from bench.cells import Cell, identity_json
 from bench.engine import Partitioning
-from bench.methods import Vocabulary
 from bench.seeds import stream_seed
 from bench.stack import Stack
 from bench.stack.families import load
 from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
+from bench.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Encodings:
     test: list[Encoded]
     splits: data.Splits
     answer_ids: list[int]
-    pad: int
+    vocabulary: Vocabulary
+    templater: Templater
 
 
 def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
@@ -41,8 +42,8 @@ def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
     stack = load(cell.backbone, location, partitioning)
     plain = cell.head.kind == "linear"
     length = min(cell.max_length, stack.max_text)
-    encodings = encode(cell, location, plain, length)
-    tuned = assemble(cell, stack, vocabulary(cell, location), encodings.answer_ids, partitioning)
+    encodings = encode(cell, location, plain, length, stack.word_embeddings.num_embeddings)
+    tuned = assemble(cell, stack, encodings.vocabulary, encodings.answer_ids, partitioning)
     return tuned, encodings
 
 
@@ -75,19 +76,22 @@ def tokenizer(location: str, revision: str | None) -> Any:
     return AutoTokenizer.from_pretrained(location, revision=revision or "main")
 
 
-def vocabulary(cell: Cell, location: str) -> Vocabulary:
+def vocabulary(cell: Cell, location: str, rows: int) -> Vocabulary:
+    """`rows`: of the word embeddings; some tokenizers know more tokens."""
     tokens = tokenizer(location, cell.backbone.revision)
     special = set(tokens.all_special_ids)
     return Vocabulary(
         classes=[tokens.encode(f" {word}", add_special_tokens=False) for word in cell.task.words],
-        frequent=[i for i in range(min(len(tokens), 5000 + len(special))) if i not in special][:5000],
+        ordinary=[i for i in range(min(len(tokens), rows)) if i not in special],
+        pad=tokens.pad_token_id if tokens.pad_token_id is not None else 0,
+        mask=tokens.mask_token_id,
     )
 
 
 _encoded: dict[str, list[Encoded]] = {}  # of this process, by task, backbone, head and split
 
 
-def encode(cell: Cell, location: str, plain: bool, max_length: int) -> Encodings:
+def encode(cell: Cell, location: str, plain: bool, max_length: int, rows: int) -> Encodings:
     """The cell's examples as tokens. Dev and test of a cell are often those of the cell before."""
     tokens = tokenizer(location, cell.backbone.revision)
     templater = Templater(cell.task, tokens, cell.backbone.form, plain, max_length)
@@ -108,5 +112,6 @@ def encode(cell: Cell, location: str, plain: bool, max_length: int) -> Encodings
         test=of(splits.test, "test"),
         splits=splits,
         answer_ids=list(range(len(cell.task.words))) if plain else templater.answer_ids(),
-        pad=tokens.pad_token_id if tokens.pad_token_id is not None else 0,
+        vocabulary=vocabulary(cell, location, rows),
+        templater=templater,
     )

@@ -46,7 +46,7 @@ class Labels(Settings):
 
 
 class Failure(Settings):
-    phase: str  # load, setup, train, evaluate; start when no phase was reached, preflight when it was not run
+    phase: str  # load, setup, train, attack, evaluate, landscape; start: none was reached, preflight: it was not run
     rank: int | None
     host: str | None
     exception: str
@@ -60,7 +60,7 @@ class Point(Settings):
     """One evaluation on dev during training."""
 
     step: int
-    train_loss: float | None  # mean over the steps since the last point
+    train_loss: float | None  # the clean one, where it is trained on; mean over the steps since the last point
     dev: float
 
 
@@ -91,6 +91,7 @@ class Cost(Settings):
     trainable_parameters: int
     total_parameters: int
     checkpoint_bytes: int  # of the trainable tensors
+    forward_equivalents: float | None = None  # of a step, counted: forwards through the backbone; see bench.perturb
     flops: float | None = None
     mfu: float | None = None
 
@@ -107,6 +108,35 @@ class Memory(Settings):
     owners: dict[str, int]  # parameters, optimizer_state, other (CPU only), and step: what it added at the peak
 
 
+class Surface(Settings):
+    """The mean cross-entropy over the square [-radius, radius]^2 of two directions, the trained cell in its middle."""
+
+    radius: float
+    # rows along the first direction, from -radius to radius, columns along the second; 6 digits; None: not finite
+    loss: tuple[tuple[float | None, ...], ...]
+    rise: float | None  # from the middle to the maximum, per unit of radius
+    slope: float | None  # in the middle: the length of the gradient in the plane, per unit
+    curvature: float | None  # in the middle: the largest eigenvalue of the Hessian in the plane, per unit squared
+
+    @property
+    def grid(self) -> int:
+        """Points along each direction."""
+        return len(self.loss)
+
+
+class Surfaces(Settings):
+    """Loss surfaces around the selected weights, in eval mode.
+
+    In the embeddings the slope is exact: the mean over examples of each one's |dZ/da|, `a` being along its gradient.
+    The curvature there is made of central differences of gradients, a hundredth of the radius from the middle. In
+    weight space both are central differences of the loss on the grid.
+    """
+
+    examples: int  # so many of dev
+    embeddings: Surface  # along each example's gradient, and orthogonal to it; in L2 of its word embeddings
+    weights: Surface | None = None  # along two random directions; in norms of the trained filters (Li et al. 2018)
+
+
 class Environment(Settings):
     commit: str | None
     dirty: bool | None
@@ -114,6 +144,7 @@ class Environment(Settings):
     hosts: tuple[str, ...]
     accelerator: str
     threads: int  # of torch, per rank
+    kernels: str | None = None  # the form of what perturbs: reference, compiled or triton
     launcher: str
 
 
@@ -127,6 +158,7 @@ class Record(Settings):
     quality: Quality | None = None
     cost: Cost | None = None
     memory: tuple[Memory, ...] = ()
+    landscape: Surfaces | None = None
     predicted: dict[str, Any] | None = None
     environment: Environment | None = None
     started: str  # ISO 8601, UTC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -10,16 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import data, environment
+from bench import batches, environment
 from bench.cells import Cell
 from bench.engine import Engine, World, size
-from bench.perturb import View
+from bench.landscape import measure
+from bench.perturb import Rewriting, Run
 from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
-from bench.records import Cost, Point, Quality, Record
+from bench.records import Cost, Point, Quality, Record, Surfaces
 from bench.seeds import stream_seed
+from bench.stack import Batch
 from bench.templates import Encoded
+from bench.tuned import Tuned
+from bench.views import Pass
 
 EVALUATION_BATCH = 64  # examples per rank and forward
 WARMUP_STEPS = 5  # not timed
@@ -58,6 +63,7 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
         run = _Run(cell, world, engine, encodings, clock, ledger, tell)
         run.train()
         quality = run.quality()
+        landscape = run.landscape()
         cost = run.cost()
         memory = tuple(row for rows in world.gather(ledger.rows) for row in rows)
         hosts = world.gather(world.host)
@@ -73,7 +79,10 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
         quality=quality,
         cost=cost,
         memory=memory,
-        environment=environment.describe(hosts, accelerator(world), torch.get_num_threads(), "deepspeed"),
+        landscape=landscape,
+        environment=environment.describe(
+            hosts, accelerator(world), torch.get_num_threads(), "deepspeed", run.perturber.form
+        ),
         started=started,
         finished=now(),
     )
@@ -98,6 +107,10 @@ class _Run:
         self.losses: list[Tensor] = []  # since the last evaluation, on the device
         self.curve: list[Point] = []
         self.followed = 0  # the step whose memory is measured
+        texts = [example.texts for example in encodings.splits.train]
+        self.perturber = cell.regularizer.on(
+            Run(engine.tuned, encodings.vocabulary, cell.kernels, cell.max_length, encodings.templater, texts)
+        )
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
 
     def train(self) -> None:
@@ -105,12 +118,15 @@ class _Run:
         torch.manual_seed(stream_seed(cell.seed, f"dropout {self.world.rank}"))
         every = cell.evaluate_every or max(1, cell.steps // 10)
         lengths = [len(example.ids) for example in self.encodings.train]
-        batches = list(data.training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
-        self.followed = heaviest(batches, lengths)
+        drawn = list(batches.training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
+        self.followed = heaviest(drawn, lengths)
+        epochs = [step * cell.batch_size // len(lengths) for step in range(-1, cell.steps)]
         self.tell(Progress("train", 0, cell.steps))
         with self.clock.phase("train"):
             self.engine.train()
-            for step, ids in enumerate(batches):
+            for step, ids in enumerate(drawn):
+                if cell.regularizer.refreshes and epochs[step] < epochs[step + 1]:
+                    self._refresh(lengths)
                 self._step(step, ids)
                 if (step + 1) % every == 0 or step + 1 == cell.steps:
                     self.steps.pause()
@@ -119,11 +135,11 @@ class _Run:
 
     def _step(self, step: int, ids: list[int]) -> None:
         cell, world = self.cell, self.world
-        shares = data.share(ids, world.rank, world.size, cell.micro)
+        shares = batches.share(ids, world.rank, world.size, cell.micro)
         tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
 
         def work() -> None:
-            self.losses.append(self.engine.step(self._views(step, share) for share in shares))
+            self.losses.append(self.engine.step(shown for share in shares for shown in self._passes(step, share)))
 
         if step != self.followed:
             with self.steps.step(tokens, sum(map(len, shares))):
@@ -137,12 +153,26 @@ class _Run:
         kept = self.best[2].values() if self.best is not None else ()
         return self.ledger.phase(phase, self.engine.tuned, self.engine.optimizer, kept)
 
-    def _views(self, step: int, ids: list[int]) -> list[View]:
-        """The clean view of a micro-batch and the regularizer's."""
-        examples = [self.encodings.train[i] for i in ids]
+    def _passes(self, step: int, ids: list[int]) -> Iterator[Pass]:
+        """What one micro-batch is trained on."""
         keys = [stream_seed(self.cell.seed, f"noise {step} {i}") for i in ids]
-        batch = data.collate(examples, self.encodings.pad, keys, self.world.device)
-        return self.cell.regularizer.views(self.engine.tuned, batch)
+        return self.perturber.passes(self._batch(self.encodings.train, ids, keys))
+
+    def _refresh(self, lengths: list[int]) -> None:
+        """Has every training example perturbed again; the ranks share the work."""
+        assert isinstance(self.perturber, Rewriting)
+        self.steps.pause()
+        with self.clock.phase("attack"):
+            self.perturber.begin()
+            made: dict[int, Encoded] = {}
+            for ids in batches.evenly(lengths, EVALUATION_BATCH, self.world.rank, self.world.size):
+                made |= self.perturber.rewrite(self._batch(self.encodings.train, ids, ids))
+            for part in self.world.gather(made):
+                self.perturber.keep(part)
+
+    def _batch(self, examples: list[Encoded], ids: list[int], keys: list[int]) -> Batch:
+        pad = self.encodings.vocabulary.pad
+        return batches.collate([examples[i] for i in ids], pad, keys, ids, self.world.device)
 
     def _evaluate_on_dev(self, step: int) -> None:
         losses = self.world.mean(torch.stack(self.losses)).tolist()
@@ -181,18 +211,23 @@ class _Run:
             data=splits.data,
         )
 
+    def landscape(self) -> Surfaces | None:
+        """Around the selected weights, which `quality` has loaded."""
+        if self.cell.landscape is None:
+            return None
+        self.tell(Progress("landscape", self.cell.steps, self.cell.steps))
+        with self.clock.phase("landscape"):
+            return measure.surfaces(self.cell.landscape, self.cell, self.world, self.engine, self.encodings)
+
     @torch.no_grad()
     def _outcomes(self, examples: list[Encoded], measured: bool = False) -> str:
         """One character per example: 1 right, 0 wrong. Every rank makes the same number of passes."""
         world, tuned = self.world, self.engine.tuned
-        order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids))
-        passes = [order[i : i + EVALUATION_BATCH] for i in range(0, len(order), EVALUATION_BATCH)]
-        mine = passes[world.rank :: world.size]
+        lengths = [len(example.ids) for example in examples]
         right: dict[int, bool] = {}
         with tuned.evaluating():
-            for n in range(-(-len(passes) // world.size)):
-                ids = mine[n] if n < len(mine) else passes[0]  # ZeRO-3 needs all ranks in each forward
-                batch = data.collate([examples[i] for i in ids], self.encodings.pad, ids, world.device)
+            for n, ids in enumerate(batches.evenly(lengths, EVALUATION_BATCH, world.rank, world.size)):
+                batch = self._batch(examples, ids, ids)
                 if measured and n == 0:
                     with self._followed("evaluate"):
                         predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)
@@ -203,6 +238,11 @@ class _Run:
         for part in world.gather(right):
             merged.update(part)
         return "".join("1" if merged[i] else "0" for i in range(len(examples)))
+
+    def _equivalents(self) -> float:
+        tuned = self.engine.tuned
+        layers = self.cell.backbone.layers
+        return self.cell.regularizer.equivalents(layers, tuned.first_trainable_depth, trained_share(tuned))
 
     def cost(self) -> Cost:
         mine = (self.steps.tokens, self.steps.samples, self.steps.window_seconds, self.steps.milliseconds())
@@ -219,6 +259,7 @@ class _Run:
             trainable_parameters=sum(map(size, trainable)),
             total_parameters=sum(map(size, parameters)),
             checkpoint_bytes=sum(size(p) * p.element_size() for p in trainable),
+            forward_equivalents=None if self.cell.lower_dropout else self._equivalents(),
         )
 
 
@@ -226,6 +267,12 @@ def heaviest(batches: list[list[int]], lengths: list[int]) -> int:
     """The step with the longest example; not the first, in which the optimizer makes its state, if there is another."""
     steps = range(len(batches))[1:] or range(1)
     return max(steps, key=lambda step: max(lengths[i] for i in batches[step]))
+
+
+def trained_share(tuned: Tuned) -> float:
+    """Of the backbone's weights, what it was given included."""
+    sizes = [(size(p), p.requires_grad) for p in tuned.stack.parameters()]
+    return sum(n for n, trains in sizes if trains) / sum(n for n, _ in sizes)
 
 
 def share_right(outcomes: str) -> float:

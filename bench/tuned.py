@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.heads import Head
 from bench.methods import Attachment
-from bench.stack import Batch, Edit, Stack, Stream
+from bench.stack import WORDS, Batch, Below, Edit, Stack
+from bench.views import Pass, with_text
 
-if TYPE_CHECKING:
-    from bench.perturb import View
+SCALE = 2.0**10  # of the loss where fp16 gradients are taken
 
 
 class Tuned(nn.Module):
@@ -68,31 +68,61 @@ class Tuned(nn.Module):
         finally:
             self.train(training)
 
-    def logits(self, batch: Batch, before: Iterable[Edit] = (), gradient_from: int | None = None) -> Tensor:
+    def logits(
+        self,
+        batch: Batch,
+        before: Iterable[Edit] = (),
+        gradient_from: int | None = None,
+        below: Below | None = None,
+    ) -> Tensor:
         """`before`: edits that act ahead of the method's own at the same depth.
 
         The backward goes down to `gradient_from`; None: to the method's first trainable depth.
         """
         lowest = self.first_trainable_depth if gradient_from is None else gradient_from
-        stream = self.stack.run(batch, [*before, *self.edits], lowest)
+        position = self.head.position(self.stack, batch)
+        stream = self.stack.run(batch, [*before, *self.edits], lowest, below, position)
         return self.head.logits(self.stack, stream, batch)
 
-    def below(self, batch: Batch, depth: int) -> Stream:
-        """The stream entering layer `depth`, without a backward and before that layer's edits."""
-        with torch.no_grad():
-            return self.stack.walk(self.stack.enter(batch), self.edits, stop=depth)
+    def below(self, batch: Batch, depth: int, start: Below | None = None) -> Below:
+        """What enters `depth`, without a backward and before the edits there."""
+        return self.stack.below(batch, self.edits, depth, start, self.head.position(self.stack, batch))
 
-    def logits_above(self, batch: Batch, stream: Stream, depth: int, before: Iterable[Edit] = ()) -> Tensor:
-        """From the stream `below` gave."""
-        stream = self.stack.walk(stream, [*before, *self.edits], start=depth)
-        return self.head.logits(self.stack, stream, batch)
+    def common(self, batch: Batch, depth: int) -> Below | None:
+        """What all passes over `batch` that differ at `depth` or above have in common; None where that is nothing."""
+        depth = min(depth, self.first_trainable_depth)
+        return None if depth == WORDS or self.lower_dropout else self.below(batch, depth)
 
-    def loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    def gradient(self, batch: Batch, below: Below, text: Tensor) -> Tensor:
+        """[B, T, H]: of each example's own loss with respect to `text`, which enters the depth of `below`.
+
+        In fp16 by a scaled loss, for what would be 0 without, and in fp32.
+        """
+        text = text.detach().requires_grad_(True)
+        start = below._replace(stream=with_text(below.stream, text))
+        logits = self.logits(batch, gradient_from=below.depth, below=start)
+        half = text.dtype == torch.float16
+        (gradient,) = torch.autograd.grad(self.loss(logits, batch, reduction="sum") * (SCALE if half else 1), text)
+        return gradient.float() / SCALE if half else gradient
+
+    def loss(self, logits: Tensor, batch: Batch, reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # not narrower than it is
         return nn.functional.cross_entropy(logits, self.head.targets(batch), reduction=reduction)
 
-    def forward(self, views: list[View]) -> tuple[Tensor, Tensor]:
-        """The loss trained on, and the clean loss alone (that of the first view), detached."""
-        losses = [self.loss(self.logits(view.batch, view.edits), view.batch) for view in views]
-        total = sum((view.weight * loss for view, loss in zip(views[1:], losses[1:], strict=True)), losses[0])
+    def forward(self, shown: Pass) -> tuple[Tensor, Tensor]:
+        """The loss trained on, and that of the first view alone, which is the clean one if there is one; detached."""
+        logits = self.logits(shown.batch, [shown.edit], shown.gradient_from, shown.below_all).split(shown.rows)
+        losses = [
+            self.loss(own, view.batch) if view.loss == "cross_entropy" else symmetric_kl(own, logits[0])
+            for view, own in zip(shown.views, logits, strict=True)
+        ]
+        total = sum(view.weight * loss for view, loss in zip(shown.views, losses, strict=True))
+        assert isinstance(total, Tensor)
         return total, losses[0].detach()
+
+
+def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
+    """KL(one || other) + KL(other || one) of [B, C] logits, the mean over examples; at least float32 inside."""
+    wide = torch.promote_types(one.dtype, torch.float32)
+    p, q = (torch.log_softmax(logits.to(wide), -1) for logits in (one, other))
+    return ((p.exp() - q.exp()) * (p - q)).sum(-1).mean()

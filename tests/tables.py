@@ -31,10 +31,19 @@ METHOD_TABLE = [
     {"kind": "idpg", "length": 3, "bottleneck": 4, "generator": "phm", "phm_dimension": 4},
     *NEUTRAL_TABLE,
 ]
+# these are put on every method
 REGULARIZER_TABLE = [
     {"kind": "none"},
     {"kind": "noise", "sigma": 0.1},
-    {"kind": "noise", "sigma": 0.1, "depth": 1},
-    {"kind": "attack"},
     {"kind": "attack", "norm": "linf", "depth": 2, "steps": 1},
+]
+# and these on some
+REGULARIZER_FORMS = [
+    {"kind": "noise", "sigma_relative": 1.0, "law": "uniform", "depth": 1, "loss": "symmetric_kl"},
+    {"kind": "noise", "space": "text", "operation": "replace"},
+    {"kind": "noise", "space": "text", "operation": "insert", "clean_weight": 0},
+    {"kind": "attack"},
+    {"kind": "attack", "algorithm": "freelb"},
+    {"kind": "attack", "algorithm": "freelb", "depth": 1, "clean_weight": 0.5},
+    {"kind": "attack", "space": "text", "cosine": -1.0},
 ]

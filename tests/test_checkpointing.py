@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import MODELS, batch_for
-from test_methods import accepts, name, tuned, views
+from test_methods import accepts, name, passes, tuned
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -40,7 +40,7 @@ def one_pass(model: Tuned, regularizer: dict) -> tuple[Tensor, Gradients, int]:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    shown = views(model, batch_for(model.stack.backbone), regularizer)
+    (shown,) = passes(model, batch_for(model.stack.backbone), regularizer)
     torch.manual_seed(5)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         loss, _ = model(shown)
@@ -77,15 +77,15 @@ def test_the_same_loss_and_gradients_from_less_memory(
 def test_layers_without_a_backward_are_not_computed_twice() -> None:
     model = tuned("roberta", {"kind": "late_prompt", "depth": 2})
     model.stack.checkpointing = True
-    passes = [0] * len(model.stack.layers)
+    made = [0] * len(model.stack.layers)
 
     def count(depth: int):
-        return lambda *_: passes.__setitem__(depth, passes[depth] + 1)
+        return lambda *_: made.__setitem__(depth, made[depth] + 1)
 
     for depth, layer in enumerate(model.stack.layers):
         layer.register_forward_pre_hook(count(depth))
     one_pass(model.train(), {"kind": "none"})
-    assert passes == [1, 1, 2]
+    assert made == [1, 1, 2]
 
 
 def test_a_cell_asks_for_it(expand) -> None:

@@ -47,7 +47,7 @@ assert "transformers" not in sys.modules and "deepspeed" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("what", ["methods", "backbones", "tasks", "regularizers", "zero", "matrices"])
+@pytest.mark.parametrize("what", ["methods", "backbones", "tasks", "regularizers", "kernels", "zero", "matrices"])
 def test_list_names_every_member(what: str) -> None:
     done = bench("list", what, "--json")
     assert done.returncode == 0, done.stderr

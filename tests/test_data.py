@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bench import data, toy
 from bench.backbones import BACKBONES
+from bench.batches import collate, share, training_batches
 from bench.settings import InputError
 from bench.tasks import TASKS, Regime
 from bench.templates import Templater
@@ -132,28 +133,28 @@ def test_real_data_reads(task: str) -> None:
 
 def test_batches_are_the_same_on_any_number_of_ranks() -> None:
     lengths = [(7 * i) % 23 + 3 for i in range(40)]
-    batches = list(data.training_batches(lengths, 8, 12, seed=5))
-    assert batches == list(data.training_batches(lengths, 8, 12, seed=5)) and len(batches) == 12
-    assert batches != list(data.training_batches(lengths, 8, 12, seed=6))
+    batches = list(training_batches(lengths, 8, 12, seed=5))
+    assert batches == list(training_batches(lengths, 8, 12, seed=5)) and len(batches) == 12
+    assert batches != list(training_batches(lengths, 8, 12, seed=6))
     assert Counter(i for batch in batches[:5] for i in batch).most_common(1)[0][1] <= 2
     for batch in batches:
         assert [lengths[i] for i in batch] == sorted(lengths[i] for i in batch)
         for ranks, micro in ((1, 8), (1, 2), (2, 4), (2, 2), (4, 2), (8, 1)):
-            shares = [data.share(batch, rank, ranks, micro) for rank in range(ranks)]
+            shares = [share(batch, rank, ranks, micro) for rank in range(ranks)]
             assert sorted(i for share in shares for part in share for i in part) == sorted(batch)
             assert {len(part) for share in shares for part in share} == {micro}
 
 
 @pytest.mark.parametrize(("examples", "batch_size"), [(32, 16), (100, 16), (33, 16), (17, 16), (16, 16), (5, 2)])
 def test_the_examples_of_a_batch_differ(examples: int, batch_size: int) -> None:
-    batches = list(data.training_batches([i % 7 for i in range(examples)], batch_size, 50, seed=1))
+    batches = list(training_batches([i % 7 for i in range(examples)], batch_size, 50, seed=1))
     assert len(batches) == 50 and all(len(set(batch)) == batch_size for batch in batches)
     drawn = Counter(i for batch in batches for i in batch)
     assert len(drawn) == examples and max(drawn.values()) - min(drawn.values()) <= 2
 
 
 def test_fewer_examples_than_a_batch_holds_repeat_evenly() -> None:
-    for batch in data.training_batches([3, 4, 5], 6, 10, seed=1):
+    for batch in training_batches([3, 4, 5], 6, 10, seed=1):
         assert sorted(batch) == [0, 0, 1, 1, 2, 2]
 
 
@@ -165,7 +166,7 @@ def test_a_train_set_too_small_for_a_dev_set_is_named(tmp_path: Path, monkeypatc
 
 
 def test_every_example_comes_once_an_epoch() -> None:
-    drawn = [i for batch in data.training_batches([5] * 64, 8, 24, seed=0) for i in batch]
+    drawn = [i for batch in training_batches([5] * 64, 8, 24, seed=0) for i in batch]
     for epoch in range(3):
         assert sorted(drawn[epoch * 64 : epoch * 64 + 64]) == list(range(64))
 
@@ -267,7 +268,7 @@ def test_collate_pads_on_the_right() -> None:
     templater = Templater(TASKS["toy-foreign-0"], tokens, "masked", False, 48)
     sentences = [text for text, _ in toy.sentences(4, 1)]
     encoded = [templater.encode([text], i % 2) for i, text in enumerate(sentences)]
-    batch = data.collate(encoded, tokens.pad_token_id, [9, 8, 7, 6], torch.device("cpu"))
+    batch = collate(encoded, tokens.pad_token_id, [9, 8, 7, 6], range(4), torch.device("cpu"))
     lengths = [len(e.ids) for e in encoded]
     assert batch.text_mask.sum(1).tolist() == lengths and batch.ids.shape == (4, max(lengths))
     assert (batch.ids[~batch.text_mask] == tokens.pad_token_id).all()

@@ -5,23 +5,28 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 import safetensors.torch
 import torch
 from conftest import LAYERS, MODELS, Expand, batch_for, follow_backwards, own_forward, tiny
-from tables import METHOD_TABLE, NEUTRAL_TABLE, REGULARIZER_TABLE
+from tables import METHOD_TABLE, NEUTRAL_TABLE, REGULARIZER_FORMS, REGULARIZER_TABLE
 from torch import nn
 
+from bench import fields
 from bench.backbones import Backbone
 from bench.cells import rebuild
 from bench.heads import HEADS, AnswerWords, Linear
-from bench.methods import METHODS, Method, Vocabulary
-from bench.perturb import REGULARIZERS, View
+from bench.methods import METHODS, Method
+from bench.perturb import REGULARIZERS, Perturber, Regularizer, Rewriting, Run
 from bench.prepare import assemble
 from bench.settings import parse_kind
+from bench.stack import Batch
 from bench.stack.families import build
 from bench.tuned import Tuned
+from bench.views import Pass, View
+from bench.vocabulary import Vocabulary
 
 
 def name(value: object) -> str:
@@ -42,7 +47,7 @@ def accepts(method: dict, family: str) -> str | None:
     return method_of(method).check(backbone)
 
 
-VOCABULARY = Vocabulary(classes=[[7], [8, 9]], frequent=list(range(5, 40)))
+VOCABULARY = Vocabulary(classes=[[7], [8, 9]], ordinary=range(5, 97), pad=0, mask=4)
 # T5's decoder has one position, the same for all examples: its query changes nothing, and a unit may be off for all
 INERT = re.compile(r"decoder\.block\.\d+\.(layer\.0\.SelfAttention\.([qk]\b|relative)|adapter)")
 # a method with a family that a matrix would refuse it with is no case
@@ -57,21 +62,46 @@ def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None)
     return Tuned(stack, attachment, (head or HEADS[method.heads[0]]()).build(stack, [7, 8]))
 
 
-def views(model: Tuned, batch, regularizer: dict) -> list[View]:
-    made = parse_kind(REGULARIZERS, regularizer, "regularizer", [])
-    assert made is not None
-    view = made.view(model, batch)
-    return [View(batch)] + ([view] if view is not None else [])
+def regularizer_of(settings: dict) -> Regularizer:
+    problems: list = []
+    made = fields.parser("regularizer")(settings, "regularizer", problems)
+    assert made is not None, problems
+    return made
+
+
+def perturber(model: Tuned, settings: dict) -> Perturber:
+    return regularizer_of(settings).on(Run(model, VOCABULARY))
+
+
+def passes(model: Tuned, batch: Batch, settings: dict) -> Iterator[Pass]:
+    """What a batch is trained on, its examples rewritten first where that is how it is perturbed."""
+    made = perturber(model, settings)
+    if isinstance(made, Rewriting):
+        made.keep(made.rewrite(batch))
+    return made.passes(batch)
 
 
 def test_tables_hold_every_kind() -> None:
     assert {method["kind"] for method in METHOD_TABLE} == set(METHODS)
-    assert {regularizer["kind"] for regularizer in REGULARIZER_TABLE} == set(REGULARIZERS)
+    assert {type(regularizer_of(settings)) for settings in REGULARIZER_TABLE + REGULARIZER_FORMS} == set(REGULARIZERS)
 
 
-@pytest.mark.parametrize("regularizer", REGULARIZER_TABLE, ids=name)
-@METHODS_AND_FAMILIES
-def test_contract(method: dict, regularizer: dict, family: str) -> None:
+SOME_METHODS = [
+    {"kind": "full"},
+    {"kind": "prefix_tuning", "length": 3},
+    {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+]
+CONTRACT = [(*case, regularizer) for case in CASES for regularizer in REGULARIZER_TABLE]
+CONTRACT += [(*case, form) for case in CASES if case[0] in SOME_METHODS for form in REGULARIZER_FORMS]
+
+
+def test_some_methods_are_of_the_table() -> None:
+    assert all(method in METHOD_TABLE for method in SOME_METHODS)
+
+
+@pytest.mark.parametrize(("method", "family", "regularizer"), CONTRACT, ids=name)
+def test_contract(method: dict, family: str, regularizer: dict) -> None:
     model = tuned(family, method).train()
     batch = batch_for(model.stack.backbone)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
@@ -80,10 +110,14 @@ def test_contract(method: dict, regularizer: dict, family: str) -> None:
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2)
     losses, moved = [], set()
     for _ in range(4):
-        shown = views(model, batch, regularizer)
-        assert all(p.grad is None for p in model.parameters()), "a regularizer left a gradient on a parameter"
-        total, clean = model(shown)
-        total.backward()
+        clean = None
+        for shown in passes(model, batch, regularizer):
+            if clean is None:
+                assert all(p.grad is None for p in model.parameters()), "a regularizer left a gradient on a parameter"
+            total, first = model(shown)
+            total.backward()
+            clean = first if clean is None else clean
+        assert clean is not None
         for key, parameter in model.named_parameters():
             if key in trainable:
                 assert parameter.grad is not None and parameter.grad.isfinite().all(), key
@@ -124,10 +158,10 @@ def test_what_lies_below_is_the_same_twice_in_training_unless_lower_dropout_is_a
             module.p, noisy = 0.5, True
     batch, depth = batch_for(model.stack.backbone), model.first_trainable_depth
     model.train()
-    assert torch.equal(model.below(batch, depth).states, model.below(batch, depth).states)
+    assert torch.equal(model.below(batch, depth).stream.states, model.below(batch, depth).stream.states)
     model.lower_dropout = True
     model.train()
-    again = torch.equal(model.below(batch, depth).states, model.below(batch, depth).states)
+    again = torch.equal(model.below(batch, depth).stream.states, model.below(batch, depth).stream.states)
     assert again != noisy, "OPT and the Llama-like keep no module for dropout"
 
 
@@ -170,7 +204,7 @@ def test_every_trainable_has_a_gradient_under_the_methods_other_head(method: dic
     """The contract tests the first."""
     model = tuned(family, method, HEADS[method_of(method).heads[-1]]()).train()
     batch = batch_for(model.stack.backbone)
-    model([View(batch)])[0].backward()
+    model(Pass((View(batch),)))[0].backward()
     without = [key for key, parameter in model.trainable().items() if parameter.grad is None]
     assert not without, without
 
@@ -180,7 +214,7 @@ def test_the_trainables_alone_bring_a_trained_model_back(method: dict, family: s
     """Through safetensors. The same under ZeRO-3 is in zero_script.py."""
     model = tuned(family, method)
     batch = batch_for(model.stack.backbone)
-    model([View(batch)])[0].backward()
+    model(Pass((View(batch),)))[0].backward()
     for parameter in model.trainable().values():
         parameter.data -= 0.1 * parameter.grad
     saved = safetensors.torch.load(safetensors.torch.save(model.trainable()))

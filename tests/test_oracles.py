@@ -357,7 +357,7 @@ def test_prefix_tuning_of_t5_has_no_relative_position() -> None:
         out = (scores.softmax(-1) @ v).transpose(1, 2).reshape(3, -1, 32)
         states = layer.layer[-1](states + attention.o(out))
     stream = plain.enter(batch)._replace(states=states)
-    logits = plain.vocabulary_logits(plain.answer(stream, batch))
+    logits = plain.vocabulary_logits(plain.answer(stream))
     agree(ours.logits(batch), logits, [(rows, rows)], batch)
 
 

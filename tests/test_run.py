@@ -99,7 +99,21 @@ def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> 
             {"method": "late_prompt", "regularizer": ["none", "attack"]},
             {"method": "peft", "regularizer": ["noise", "attack"]},
         ],
-        include=[{"precision": "bf16", "regularizer": "attack", "zero": STAGES, "ranks": 2, "steps": 4}],
+        include=[
+            {"precision": "bf16", "regularizer": "attack", "zero": STAGES, "ranks": 2, "steps": 4},
+            {
+                "method": {"kind": "prompt_tuning", "length": 3},
+                "regularizer": [
+                    {"kind": "attack", "algorithm": "freelb"},  # several passes of each accumulated one
+                    {"kind": "attack", "space": "text", "cosine": -1.0},  # over two epochs
+                ],
+                "zero": STAGES,
+                "ranks": [1, 2],
+                "steps": 4,
+                "evaluate_every": 2,
+                "micro_batch_size": 4,
+            },
+        ],
     )
     results = tmp_path / "results"
     done = bench("run", file, "--results", results)
@@ -111,7 +125,7 @@ def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> 
         )
     in_bf16 = groups.pop(("full", "attack", "bf16"))
     assert len(in_bf16) == 4 and all(record.status == "ok" for record in in_bf16)
-    assert len(groups) == 4
+    assert len(groups) == 6
     for key, same in groups.items():
         assert len(same) == 8
         curves = [[point.train_loss for point in r.quality.curve] for r in same if r.quality]

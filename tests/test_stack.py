@@ -12,7 +12,7 @@ from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
 from bench.backbones import FAMILIES, FORMS, parse
 from bench.prompts import Free, Insert
-from bench.stack import WORDS
+from bench.stack import WORDS, Batch, Stack
 from bench.stack.families import STACKS, build, load
 
 
@@ -31,13 +31,18 @@ def test_walk_equals_the_backbones_forward(family: str, attention: str) -> None:
         for depth in range(LAYERS):
             stream = stack.walk(stream, (), start=depth, stop=depth + 1)
             ours.append(stream.states)
-        logits = stack.vocabulary_logits(stack.answer(stream, batch))
+        logits = answer_logits(stack, batch)
     assert len(ours) == len(theirs)
     for depth in range(LAYERS):
         difference = (ours[depth] - theirs[depth])[batch.text_mask].abs().max().item()
         assert difference == 0.0, f"{family}, input of layer {depth}: {difference}"
     difference = (logits - their_logits).abs().max().item()
     assert difference < 1e-6, f"{family}, logits: {difference}"
+
+
+def answer_logits(stack: Stack, batch: Batch) -> torch.Tensor:
+    """[B, V], from a last layer that runs at the answer alone."""
+    return stack.vocabulary_logits(stack.answer(stack.run(batch, position=stack.answer_position(batch))))
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
@@ -119,7 +124,7 @@ def test_a_deberta_is_read_with_the_head_its_checkpoint_has(legacy: bool, tmp_pa
     _, theirs = own_forward(model, batch)
     stack = load(parse({"path": str(tmp_path)}, "backbone", []), str(tmp_path))
     stream = stack.walk(stack.enter(batch), ())
-    assert torch.allclose(stack.vocabulary_logits(stack.answer(stream, batch)), theirs, atol=1e-5)
+    assert torch.allclose(answer_logits(stack, batch), theirs, atol=1e-5)
     model.deberta.save_pretrained(tmp_path)
     headless = load(parse({"path": str(tmp_path)}, "backbone", []), str(tmp_path))
     assert not headless.vocabulary_head

@@ -25,12 +25,14 @@ from bench.cells import Cell
 from bench.engine import DTYPES, LINEAR, Engine, Partitioning, World, gathered, size
 from bench.fields import parse_zero
 from bench.heads import AnswerWords, Linear
-from bench.methods import METHODS, Vocabulary
-from bench.perturb import View
+from bench.methods import METHODS
+from bench.perturb.none import NoRegularizer
 from bench.profiler.memory import LiveTensors, live
 from bench.stack import Stack
 from bench.stack.families import load
 from bench.tuned import Tuned
+from bench.views import Pass, View
+from bench.vocabulary import Vocabulary
 
 LORA = {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}}
 FULL = {"kind": "full", "recipe": {"learning_rate": 1e-3, "weight_decay": 50, "warmup": 0}}
@@ -56,6 +58,7 @@ def cell_of(folder: Path, zero: str, precision: str = "fp32", method: dict[str, 
     return Cell.model_construct(
         backbone=parse({"path": str(folder)}, "backbone", []),
         method=METHODS[method["kind"]].model_validate(method),
+        regularizer=NoRegularizer(),
         zero=parse_zero(zero, "zero", []),
         ranks=2,
         batch_size=6,
@@ -127,14 +130,14 @@ def outcome(cell: Cell, world: World) -> dict[str, Any]:
     total = sum(map(size, stack.parameters()))
     torch.manual_seed(5)
     with partitioning.attaching() if partitioning else nullcontext():
-        attachment = cell.method.attach(stack, Vocabulary(classes=[[7], [8]], frequent=[5, 6]))
+        attachment = cell.method.attach(stack, Vocabulary(classes=[[7], [8]], ordinary=[5, 6], pad=0))
     head = Linear() if cell.method.kind == "prompt_tuning" else AnswerWords()
     engine = Engine(Tuned(stack, attachment, head.build(stack, [7, 8])), cell, world)
     found = {"state": engine.state(), "total": torch.tensor(total)}
     batch = batch_for(tiny(cell.backbone.model_type))
     with torch.no_grad(), engine.tuned.evaluating():
         found["logits"] = engine.tuned.logits(batch).clone()
-    found["losses"] = torch.stack([engine.step([[View(batch)]]) for _ in range(2)])
+    found["losses"] = torch.stack([engine.step([Pass((View(batch),))]) for _ in range(2)])
     matrices = [value.double().norm() for value in engine.state().values() if value.dim() > 1]
     found["decayed"] = torch.tensor(matrices).norm().log()  # 0.1 more without the decay of FULL
     engine.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv as library
 import io
 
-from bench.records import Record
+from bench.records import Record, Surface
 
 
 def csv(records: list[Record]) -> str:
@@ -39,6 +39,7 @@ def line(record: Record) -> dict[str, object]:
         "trainable_parameters": cost.trainable_parameters if cost else None,
         "total_parameters": cost.total_parameters if cost else None,
         "checkpoint_bytes": cost.checkpoint_bytes if cost else None,
+        "forward_equivalents": cost.forward_equivalents if cost else None,
     }
     for phase in ("train", "evaluate"):
         rows = [row for row in record.memory if row.phase == phase]
@@ -46,6 +47,18 @@ def line(record: Record) -> dict[str, object]:
         resident = [row.rss_bytes for row in rows if row.rss_bytes is not None]
         made[f"{phase}_peak_bytes_per_rank"] = max(peaks, default=None)
         made[f"{phase}_rss_bytes_per_rank"] = max(resident, default=None)
+    made |= _landscape(record)
     made["failure_phase"] = record.failure.phase if record.failure else None
     made["failure"] = record.failure.exception.splitlines()[0] if record.failure else None
+    return made
+
+
+def _landscape(record: Record) -> dict[str, object]:
+    """The scalars of both surfaces, each with its radius."""
+    surfaces = record.landscape
+    made: dict[str, object] = {"landscape_examples": surfaces.examples if surfaces else None}
+    for kind in ("embeddings", "weights"):
+        surface: Surface | None = getattr(surfaces, kind, None)
+        for column in ("grid", "radius", "rise", "slope", "curvature"):
+            made[f"landscape_{kind}_{column}"] = getattr(surface, column, None)
     return made

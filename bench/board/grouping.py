@@ -52,6 +52,12 @@ class Row:
         return Spread.of([record.quality.dev for record in self.finished if record.quality])
 
     @property
+    def sharpness(self) -> Spread:
+        """How fast the loss rises to its maximum around the inputs, per unit of radius."""
+        rises = [record.landscape.embeddings.rise for record in self.finished if record.landscape]
+        return Spread.of([rise for rise in rises if rise is not None])
+
+    @property
     def tokens_per_second(self) -> float | None:
         """The median over seeds."""
         return _median(r.cost.tokens_per_second for r in self.finished if r.cost)
@@ -98,7 +104,7 @@ def _title(record: Record) -> tuple[str, str]:
     details = (
         f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
         f"{labels.head}, {str(cell.get('select')).replace('_', ' ')}"
-        f"{', checkpointing' if cell.get('checkpointing') else ''}"
+        f"{', checkpointing' if cell.get('checkpointing') else ''}{_landscape(cell.get('landscape'))}"
     )
     return title, details
 
@@ -132,6 +138,14 @@ def _best_first(row: Row) -> tuple[float, str, str]:
 def _ranks(cell: dict[str, Any]) -> str:
     ranks = cell.get("ranks")
     return f"{ranks} rank" if ranks == 1 else f"{ranks} ranks"
+
+
+def _landscape(settings: dict[str, Any] | None) -> str:
+    if not settings:
+        return ""
+    weights = f", of weights {settings.get('weights_radius')}" if settings.get("weights") else ""
+    size = f"{settings.get('grid')} x {settings.get('grid')} points, at most {settings.get('examples')} examples"
+    return f", landscape of radius {settings.get('radius')}{weights}: {size}"
 
 
 def _median(values: Iterable[float | None]) -> float | None:

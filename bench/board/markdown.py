@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from bench.board.grouping import Row, Setting, Spread, settings
+from bench.board.regularizers import HEAD, costs
 from bench.records import Record
 
 UNKNOWN = "–"
@@ -14,6 +16,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "regularizer": lambda row: text(row.regularizer),
     "test %": lambda row: percent(row.test),
     "dev %": lambda row: percent(row.dev),
+    "sharpness": lambda row: measured(row.sharpness),
     "seeds": lambda row: seeds(row),
     "tokens/s": lambda row: number(row.tokens_per_second, 0),
     "step ms": lambda row: number(row.step_milliseconds, 1),
@@ -30,7 +33,13 @@ def markdown(records: list[Record]) -> str:
         "text's own, without padding and prompts; step is the median; peak is that of training, on the rank that "
         f"needed most. {UNKNOWN} is not known.\n"
     ]
-    parts += [section(setting) for setting in settings(records)]
+    tables = settings(records)
+    if any(map(has_sharpness, tables)):
+        parts.append(
+            "Sharpness is how far the mean loss rises within the radius around the inputs, divided by the radius: each "
+            "example is moved along its gradient and an orthogonal direction of its word embeddings.\n"
+        )
+    parts += [section(setting) for setting in tables]
     failed = [record for record in records if record.status != "ok"]
     if failed:
         parts.append("## Cells that did not finish\n\n" + failures(failed))
@@ -38,8 +47,24 @@ def markdown(records: list[Record]) -> str:
 
 
 def section(setting: Setting) -> str:
-    rows = [[show(row) for show in COLUMNS.values()] for row in setting.rows]
-    return f"## {text(setting.title)}\n\n{text(setting.details)}\n\n{table(list(COLUMNS), rows, left=2)}"
+    columns = {name: show for name, show in COLUMNS.items() if name != "sharpness" or has_sharpness(setting)}
+    rows = [[show(row) for show in columns.values()] for row in setting.rows]
+    board = f"## {text(setting.title)}\n\n{text(setting.details)}\n\n{table(list(columns), rows, left=2)}"
+    return board + regularizer_costs(setting)
+
+
+def has_sharpness(setting: Setting) -> bool:
+    return any(row.sharpness.count for row in setting.rows)
+
+
+def regularizer_costs(setting: Setting) -> str:
+    """Nothing where no regularized row has a plain one beside it."""
+    found = costs(setting)
+    rows = [
+        [text(method), text(regularizer), number(step, 1), number(ratio, 2), number(counted, 2), number(refresh, 1)]
+        for method, regularizer, step, ratio, counted, refresh in found
+    ]
+    return f"\nWhat the regularizers cost:\n\n{table(HEAD, rows, left=2)}" if rows else ""
 
 
 def failures(records: Sequence[Record]) -> str:
@@ -83,6 +108,16 @@ def percent(spread: Spread) -> str:
         return UNKNOWN
     deviation = "" if spread.deviation is None else f" ± {100 * spread.deviation:.1f}"
     return f"{100 * spread.mean:.1f}{deviation}"
+
+
+def measured(spread: Spread) -> str:
+    """The mean to three digits, the deviation to as many decimals."""
+    if spread.mean is None:
+        return UNKNOWN
+    decimals = 2 - math.floor(math.log10(abs(spread.mean))) if spread.mean else 0
+    decimals = min(max(decimals, 0), 8)
+    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{decimals}f}"
+    return f"{spread.mean:.{decimals}f}{deviation}"
 
 
 def seeds(row: Row) -> str:

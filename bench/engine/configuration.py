@@ -21,7 +21,7 @@ def configuration(cell: Cell, trainable: int) -> dict[str, Any]:
     config = copy.deepcopy(cell.zero.config)
     config.pop("train_batch_size", None)
     config["train_micro_batch_size_per_gpu"] = cell.micro
-    config["gradient_accumulation_steps"] = cell.accumulation
+    config["gradient_accumulation_steps"] = cell.accumulation * cell.regularizer.passes
     config["gradient_clipping"] = cell.method.recipe.clip
     zero = config.setdefault("zero_optimization", {})
     if "reduce_bucket_size" in zero:

@@ -6,7 +6,7 @@ Seen with DeepSpeed 0.19.8: `torch.autograd.grad` through an engine fails at ZeR
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from bench.engine.configuration import DTYPES, configuration
 from bench.engine.world import World
 from bench.engine.zero3 import convert_unpartitioned, gather_frozen_layers_whole, gather_together, gathered, size
 from bench.methods import Recipe
-from bench.perturb import View
 from bench.tuned import Tuned
+from bench.views import Pass
 
 LINEAR = torch.nn.functional.linear
 
@@ -40,6 +40,7 @@ class Engine:
             convert_unpartitioned(tuned, DTYPES[cell.precision])
             gather_frozen_layers_whole(tuned)
         recipe = cell.method.recipe
+        self.passes = cell.regularizer.passes  # of each micro-batch, over which DeepSpeed takes the mean
 
         def schedule(optimizer: Any) -> Any:
             return LambdaLR(optimizer, lambda step: factor(recipe, step, cell.steps))
@@ -62,29 +63,31 @@ class Engine:
         """The bare module."""
         return self._engine.module
 
-    def step(self, passes: Iterable[list[View]]) -> Tensor:
-        """One optimizer step over the views of each micro-batch; the mean clean loss of this rank, detached.
+    def step(self, passes: Iterable[Pass]) -> Tensor:
+        """One optimizer step over the passes of each micro-batch; the mean clean loss of this rank, detached.
 
-        A micro-batch's views are made when its turn comes: those of an accumulated step are never all there.
+        A pass is made when its turn comes: it may depend on the backward of the one before, and those of an
+        accumulated step are never all there.
         """
         losses: list[Tensor] = []
-        for views in passes:
-            loss, clean = self._engine(views)
-            self._engine.backward(loss)
+        for number, shown in enumerate(passes):
+            loss, clean = self._engine(shown)
+            self._engine.backward(loss * self.passes)
             self._engine.step()
-            losses.append(clean)
+            if number % self.passes == 0:
+                losses.append(clean)
         return torch.stack(losses).mean()
 
-    def gradients(self, passes: Iterable[list[View]]) -> tuple[Tensor, dict[str, Tensor | None]]:
+    def gradients(self, passes: Iterable[Pass]) -> tuple[Tensor, dict[str, Tensor | None]]:
         """A step up to the optimizer: this rank's mean loss, and every trainable's whole gradient, as averaged.
 
         A collective call, and the engine's last. None: no gradient.
         """
         losses: list[Tensor] = []
-        for views in passes:
+        for shown in passes:
             if losses:
                 self._engine.step()  # counts the pass before, which was not the last
-            loss, _ = self._engine(views)
+            loss = self._engine(shown)[0] * self.passes
             self._engine.backward(loss)
             losses.append(loss.detach())
         scale = getattr(self.optimizer, "loss_scale", 1.0)
@@ -103,8 +106,8 @@ class Engine:
                     state[name] = parameter.detach().to("cpu", copy=True)
         return state
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Puts back what `state` gave. A collective call; the optimizer's own copies stay as they are."""
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Puts back what `state` gave, or what rank 0 brings. A collective call; the optimizer's own copies stay."""
         for name, parameter in self.trainable.items():
             with gathered(parameter, writer=0), torch.no_grad():
                 if self.world.rank == 0:

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from bench.adapters import Bottleneck, behind_both, behind_layer
 from bench.backbones import Backbone
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 
 class Adapter(Method):

@@ -12,6 +12,7 @@ from torch import nn
 from bench.backbones import Backbone
 from bench.settings import Settings, departures, short
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -36,14 +37,6 @@ class Attachment:
     edits: nn.ModuleList = field(default_factory=nn.ModuleList)
     shared: nn.ModuleList = field(default_factory=nn.ModuleList)  # frozen, with buffers that several layers read
     together: list[nn.Module] = field(default_factory=list[nn.Module])  # that read weights of parts they do not call
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a method may know of the tokenizer."""
-
-    classes: list[list[int]]  # the tokens of each class's answer word
-    frequent: list[int]  # the first 5,000 ids that are no special token: in most tokenizers the most frequent
 
 
 class Method(Settings):

@@ -3,8 +3,9 @@
 from typing import Literal
 
 from bench.backbones import NO_BIASES, Backbone
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 
 class BitFit(Method):

@@ -7,9 +7,10 @@ from pydantic import Field
 from torch import nn
 
 from bench.adapters import ACTIVATIONS, behind_both, behind_feed_forward
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.phm import Phm
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 
 class Compacter(Method):

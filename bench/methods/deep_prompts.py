@@ -6,9 +6,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import Free, in_front
-from bench.stack import Stack, Stream
+from bench.stack import WORDS, Stack, Stream
+from bench.vocabulary import Vocabulary
 
 
 class DeepPrompts(Method):
@@ -37,6 +38,8 @@ class EachLayer(nn.Module):
         self.prompts = nn.ModuleList(prompts)
 
     def forward(self, depth: int, stream: Stream) -> Stream:
+        if depth == WORDS:
+            return stream
         prompt = self.prompts[depth](stream)
         if depth == 0:
             return in_front(prompt, stream)

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.stack import WORDS, Stack
+from bench.vocabulary import Vocabulary
 
 
 class Full(Method):

@@ -6,10 +6,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.backbones import Backbone
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.phm import Phm
 from bench.prompts import Insert, sentence
 from bench.stack import Stack, Stream
+from bench.vocabulary import Vocabulary
 
 
 class Idpg(Method):

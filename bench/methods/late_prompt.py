@@ -6,9 +6,10 @@ from pydantic import Field
 from torch import nn
 
 from bench.backbones import Backbone, check_depth
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import Free, Insert, Naive, Pooling, hidden_dropout
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 
 class LatePrompt(Method):

@@ -6,9 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import Insert
 from bench.stack import Stack, Stream
+from bench.vocabulary import Vocabulary
 
 
 class PTuning(Method):

@@ -8,9 +8,10 @@ from pydantic import field_validator
 from torch import nn
 
 from bench.backbones import Backbone
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.settings import unknown
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 
 class Peft(Method):

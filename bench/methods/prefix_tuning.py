@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import hidden_dropout
 from bench.stack import Stack, Stream
+from bench.vocabulary import Vocabulary
 
 
 class PrefixTuning(Method):
@@ -30,7 +31,7 @@ class PrefixTuning(Method):
     recipe: Recipe = Recipe(learning_rate=5e-3, warmup=0)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        stack.accept_prefixes()
+        stack.accept_keys_values()
         bottleneck = self.bottleneck if self.projection else None
         prefixes = Prefixes(self.length, stack, bottleneck)
         return Attachment(0, nn.ModuleList([prefixes]))

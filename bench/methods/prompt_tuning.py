@@ -6,9 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.methods.base import Attachment, Method, Recipe, Vocabulary
+from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import Free, Insert
 from bench.stack import Stack
+from bench.vocabulary import Vocabulary
 
 
 class PromptTuning(Method):

@@ -1,73 +1,134 @@
-"""PTP-ADV in embedding space: projected gradient ascent on the loss (PGD), with FreeLB's kernel.
+"""PTP-ADV in embedding space: projected gradient ascent on the loss, as PGD or as FreeLB.
 
-The rule is FreeLB's (zhuchen03/FreeLB, run_glue_freelb.py:226-296): norms are per example over all its tokens,
-the start is U(-1, 1) * initial / sqrt(tokens * H). Unlike there, every step is masked explicitly.
+The rule is FreeLB's (Zhu et al. 2020, arXiv 1909.11764; zhuchen03/FreeLB, run_glue_freelb.py:226-296): norms are per
+example over all its tokens, the start is U(-1, 1) * initial / sqrt(tokens * H). Unlike there, every step is masked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.perturb.base import EmbeddingPerturbation, View, per_example
-from bench.stack import WORDS, Batch
-from bench.tuned import Tuned
+from bench.perturb.base import EmbeddingPerturbation, Perturber, Run
+from bench.stack import Batch, Below
+from bench.views import Pass, Shift, View
 
 
 class Attack(EmbeddingPerturbation):
-    """The paper's settings are not public: the defaults are FreeLB's for MNLI on RoBERTa-large.
+    """`pgd` trains on the last point of the ascent, `freelb` on the mean over all of them.
 
-    The norms are absolute and per sequence, so they do not transfer to a backbone with another embedding scale.
+    The paper's settings are not public: the defaults are FreeLB's for MNLI on RoBERTa-large. The norms are absolute
+    and per sequence, so they do not transfer to a backbone with another embedding scale.
     """
 
     kind: Literal["attack"] = "attack"
+    algorithm: Literal["pgd", "freelb"] = "pgd"
     norm: Literal["l2", "linf"] = "l2"
     steps: int = Field(default=2, ge=1)
     step_size: float = Field(default=0.1, gt=0)
     radius: float = Field(default=0.3, ge=0)  # 0: no projection
     initial: float = Field(default=0.1, ge=0)  # magnitude of the random start
 
-    def view(self, tuned: Tuned, batch: Batch) -> View:
-        """The inner passes run on the bare module in eval mode: the parameters get no gradient, dropout is off.
+    @model_validator(mode="after")
+    def freelb_trains_on_cross_entropy(self) -> Attack:
+        if self.algorithm == "freelb" and self.loss == "symmetric_kl":
+            raise ValueError("cross_entropy with freelb, which takes each point's pass by itself")
+        return self
 
-        What lies below the attacked depth runs once, not once a step.
-        """
-        delta = self.start(tuned, batch)
-        with tuned.evaluating():
-            below = None if self.at == WORDS else tuned.below(batch, self.at)
-            for _ in range(self.steps):
-                view = self.apply(batch, delta.requires_grad_(True))
-                if below is None:
-                    logits = tuned.logits(view.batch, gradient_from=WORDS)
-                else:
-                    logits = tuned.logits_above(batch, below, self.at, view.edits)
-                loss = tuned.loss(logits, batch, reduction="sum")  # each example's gradient is its own
-                (gradient,) = torch.autograd.grad(loss, delta)
-                delta = self.ascend(delta.detach(), gradient, batch.eligible)
-        return self.apply(batch, delta)
+    @property
+    def passes(self) -> int:
+        clean = 1 if self.clean_weight else 0
+        return 1 if self.algorithm == "pgd" else self.steps + clean
 
-    def start(self, tuned: Tuned, batch: Batch) -> Tensor:
-        def uniform(generator: torch.Generator, shape: tuple[int, int]) -> Tensor:
-            draw = torch.empty(shape, device=generator.device).uniform_(-1, 1, generator=generator)
-            return draw * (self.initial / (shape[0] * shape[1]) ** 0.5 if self.norm == "l2" else self.initial)
+    def on(self, run: Run) -> Perturber:
+        return Pgd(self, run) if self.algorithm == "pgd" else FreeLb(self, run)
 
-        return per_example(batch, tuned.stack.width(self.at), uniform).to(tuned.dtype)
-
-    def ascend(self, delta: Tensor, gradient: Tensor, eligible: Tensor) -> Tensor:
-        """One step along the gradient's direction, then back into the ball; [B, T, H], float32 inside."""
-        dtype, gradient = delta.dtype, gradient.float() * eligible[..., None]  # 1e-8 is 0 in fp16
-        delta = delta.float() + self.step_size * gradient / length(gradient, self.norm).clamp_min(1e-8)
-        if self.radius and self.norm == "linf":
-            delta = delta.clamp(-self.radius, self.radius)
-        elif self.radius:
-            delta = delta * (self.radius / length(delta, "l2").clamp_min(1e-8)).clamp_max(1.0)
-        return delta.to(dtype)
+    def equivalents(self, layers: int, first: int, weights: float) -> float:
+        above = (layers - max(self.at, 0)) / layers
+        if self.algorithm == "pgd":
+            between = max(self.at, 0) / layers - max(min(self.at, first), 0) / layers
+            return super().equivalents(layers, first, weights) + between + self.steps * 2 * above
+        common = max(min(self.at, first), 0) / layers
+        trained = (layers - max(first, 0)) / layers
+        clean = (1 - common + trained * (1 + weights)) if self.clean_weight else 0
+        return common + clean + self.steps * (1 - common + max(above, trained) + trained * weights)
 
 
-def length(delta: Tensor, norm: str) -> Tensor:
-    """[B, 1, 1]: the norm of each example's [T, H], in fp32."""
-    order = 2 if norm == "l2" else float("inf")
-    return torch.linalg.vector_norm(delta.float(), order, dim=(1, 2), keepdim=True)
+class Ascent(Perturber):
+    def __init__(self, attack: Attack, run: Run):
+        super().__init__(run)
+        self.attack = attack
+        self.rule = attack.step_size, attack.radius, attack.norm
+
+    def start(self, batch: Batch) -> Tensor:
+        """[B, T, H]."""
+        attack, tuned = self.attack, self.tuned
+        width = tuned.stack.width(attack.at)
+        zeros = torch.zeros(*batch.ids.shape, width, dtype=tuned.dtype, device=batch.ids.device)
+        if attack.initial == 0:
+            return zeros
+        draws = self.kernels.noise(zeros, batch.eligible, attack.initial, batch.keys, "uniform")
+        if attack.norm == "linf":
+            return draws
+        sizes = batch.text_mask.sum(1) * width
+        return (draws / sizes.sqrt()[:, None, None]).to(tuned.dtype)
+
+
+class Pgd(Ascent):
+    """The inner passes run on the bare module in eval mode: the parameters get no gradient, dropout is off."""
+
+    def passes(self, batch: Batch) -> Iterator[Pass]:
+        attack = self.attack
+        common = self.tuned.common(batch, attack.at)
+        delta = self.worst(batch, common)
+        yield attack.views(batch, batch, Shift(attack.at, delta), common)
+
+    def worst(self, batch: Batch, common: Below | None) -> Tensor:
+        """[B, T, H]: the delta at the end of the ascent. What lies below the attacked depth runs once."""
+        delta = self.start(batch)
+        with self.tuned.evaluating():
+            below = self.tuned.below(batch, self.attack.at, common)
+            text = below.stream.text
+            moved = text + delta
+            for _ in range(self.attack.steps):
+                gradient = self.tuned.gradient(batch, below, moved)
+                delta, moved = self.kernels.ascent(delta, gradient, batch.eligible, *self.rule, text)
+                assert moved is not None
+        return delta
+
+
+class FreeLb(Ascent):
+    """Every point of the ascent is trained on, so that one backward gives its gradient and the next step.
+
+    Dropout is on, with the same masks in each of them, as in FreeLB's code.
+    """
+
+    def passes(self, batch: Batch) -> Iterator[Pass]:
+        attack = self.attack
+        common = self.tuned.common(batch, attack.at)
+        if attack.clean_weight:
+            yield Pass((View(batch, attack.clean_weight),), common)
+        delta, dropout = self.start(batch), random_state(batch.ids.device)
+        for step in range(attack.steps):
+            if step > 0:
+                assert delta.grad is not None, "the pass has had its backward"
+                delta, _ = self.kernels.ascent(delta.detach(), delta.grad, batch.eligible, *self.rule)
+                restore(dropout, batch.ids.device)
+            delta.requires_grad_(True)
+            view = View(batch, attack.weight / attack.steps, perturbation=Shift(attack.at, delta))
+            yield Pass((view,), common, gradient_from=min(attack.at, self.tuned.first_trainable_depth))
+
+
+def random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def restore(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

@@ -1,106 +1,171 @@
-"""What every perturbation shares: the view, the tokens it may touch, and the seeds of its noise.
+"""What every perturbation shares: the views it trains on, and its share in the loss.
 
 The paper's equation and settings are not public; the form is our reading of its abstract and figure:
-`clean + weight * CE(perturbed)`, on the input's word embeddings before positions and norm, never on prompts,
-padding, special or template tokens, and never at evaluation.
+`clean_weight * CE(clean) + weight * CE(perturbed)`, on the input's word embeddings before positions and norm or on its
+words, never on prompts, padding, special or template tokens, and never at evaluation.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, field_validator, model_validator
 
-from bench.backbones import check_depth
+from bench.backbones import Backbone, check_depth
+from bench.kernels import Kernels, resolve
 from bench.settings import Settings, departures
-from bench.stack import WORDS, Batch, Edit, Stream
-
-if TYPE_CHECKING:
-    from bench.tuned import Tuned
+from bench.stack import WORDS, Batch, Below
+from bench.stack.core import UNLIMITED
+from bench.templates import Templater
+from bench.tuned import Tuned
+from bench.views import Pass, Perturbation, View
+from bench.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class View:
-    """A batch as a regularizer shows it to the model: its share in the loss, and edits that come before a method's."""
+class Run:
+    """What a regularizer is put on."""
 
-    batch: Batch
-    weight: float = 1.0
-    edits: tuple[Edit, ...] = ()
+    tuned: Tuned  # the bare module, not the engine
+    vocabulary: Vocabulary
+    form: str = "auto"  # of the kernels
+    max_length: int = UNLIMITED  # tokens of an example
+    templater: Templater | None = None  # None: there are no texts, only tokens
+    texts: Sequence[tuple[str, ...]] = ()  # of the training examples
+
+    @functools.cached_property
+    def kernels(self) -> Kernels:
+        """Resolved once, and not for what uses none."""
+        return resolve(self.form, self.tuned.stack.word_embeddings.weight.device)
 
 
 class Regularizer(Settings):
-    """A member of the regularizer axis. Subclasses add a literal `kind`, their settings, and `view`."""
+    """A member of the regularizer axis. Subclasses add a literal `kind` and `space`, their settings, and `on`."""
 
+    space: Literal["embeddings", "text"] | None = None
+    refreshes: ClassVar[bool] = False  # perturbs the training examples once an epoch, all of them together
     kind: str
+
+    @abstractmethod
+    def on(self, run: Run) -> Perturber: ...
+
+    @property
+    def passes(self) -> int:
+        """How many passes, each with a backward, a batch is trained on."""
+        return 1
+
+    @property
+    def uneven(self) -> bool:
+        """Whether ranks make different numbers of passes when they refresh."""
+        return False
 
     @property
     def label(self) -> str:
-        return " ".join([self.kind, *departures(self, {"kind"})])
+        space = " text" if self.space == "text" else ""
+        return " ".join([self.kind + space, *departures(self, {"kind", "space"})])
 
-    @abstractmethod
-    def view(self, tuned: Tuned, batch: Batch) -> View | None:
-        """The perturbed view beside the clean one; None for none. `tuned` is the bare module, not the engine."""
+    @property
+    def probed(self) -> Regularizer:
+        """As preflight runs it, on tokens without texts."""
+        return self
 
-    def views(self, tuned: Tuned, batch: Batch) -> list[View]:
-        """All that is trained on: the clean view, and the perturbed one if there is one."""
-        perturbed = self.view(tuned, batch)
-        return [View(batch)] + ([perturbed] if perturbed is not None else [])
-
-    def check(self, layers: int) -> str | None:
+    def check(self, backbone: Backbone) -> str | None:
+        """What is wrong with these settings on this backbone."""
         return None
 
+    def equivalents(self, layers: int, first: int, weights: float) -> float:
+        """What a step costs, in forward passes through a frozen backbone; a backward to its inputs counts as one.
 
-class EmbeddingPerturbation(Regularizer):
-    """Adds a delta [B, T, H] to the text at `depth`: the word embeddings, or the input of a layer.
+        `first` is the lowest of `layers` that needs a backward, `weights` the share of the weights that train: their
+        gradients cost as much again. Without what is outside the layers, without the refreshing, and for lower layers
+        without dropout.
+        """
+        return 1 + _above(first, layers) * (1 + weights)
 
-    A delta at the word embeddings reaches every layer; one at a prompt's own depth costs the upper layers only.
+
+class Perturber(ABC):
+    """A regularizer on one model for one run."""
+
+    def __init__(self, run: Run):
+        self.run, self.tuned, self.vocabulary = run, run.tuned, run.vocabulary
+
+    @property
+    def kernels(self) -> Kernels:
+        return self.run.kernels
+
+    @property
+    def form(self) -> str | None:
+        """Of the kernels, where any was used."""
+        return self.kernels.form if "kernels" in vars(self.run) else None
+
+    @abstractmethod
+    def passes(self, batch: Batch) -> Iterator[Pass]:
+        """What `batch` is trained on. Each pass is taken after the backward of the one before."""
+
+
+class TwoViews(Regularizer):
+    """Trains on the clean and on a perturbed view of each batch.
+
+    Cross-entropy on both is our reading of the paper; the symmetric KL divergence between them is the form of R3F
+    (Aghajanyan et al. 2020, arXiv 2008.03156) and SMART, here over all that the head's loss is over: the vocabulary,
+    for answer words. An attack ascends the cross-entropy in either case, where SMART's ascends the divergence.
+    """
+
+    loss: Literal["cross_entropy", "symmetric_kl"] = "cross_entropy"  # of the perturbed view
+    weight: float = Field(default=1.0, gt=0)  # of the perturbed loss
+    clean_weight: float = Field(default=1.0, ge=0)  # 0: the perturbed loss alone
+
+    @model_validator(mode="after")
+    def trains_on_labels(self) -> TwoViews:
+        if self.loss == "symmetric_kl" and self.clean_weight == 0:
+            raise ValueError("a clean_weight above 0 with symmetric_kl, which does not see the labels")
+        return self
+
+    def views(
+        self, batch: Batch, words: Batch, perturbation: Perturbation | None = None, below: Below | None = None
+    ) -> Pass:
+        """Clean and perturbed in one pass; `words` is the batch with the perturbed view's words."""
+        perturbed = View(words, self.weight, self.loss, perturbation)
+        clean = (View(batch, self.clean_weight),) if self.clean_weight else ()
+        return Pass((*clean, perturbed), below)
+
+    def equivalents(self, layers: int, first: int, weights: float) -> float:
+        return (2 if self.clean_weight else 1) * super().equivalents(layers, first, weights)
+
+
+class EmbeddingPerturbation(TwoViews):
+    """Changes the text at `depth`: the word embeddings, or the input of a layer.
+
+    At the word embeddings it reaches every layer. At a prompt's own depth ("late PTP", ours) it costs the upper
+    layers only: what lies below is computed once for all passes of a step, unless `lower_dropout` draws anew in each.
     """
 
     space: Literal["embeddings"] = "embeddings"
     depth: Literal["words"] | int = "words"
-    weight: float = Field(default=1.0, gt=0)  # of the perturbed loss
 
-    def check(self, layers: int) -> str | None:
-        return None if self.depth == "words" else check_depth(self.depth, layers)
+    @field_validator("depth", mode="before")
+    @classmethod
+    def is_words_or_a_layer(cls, depth: object) -> object:
+        if depth == "words" or type(depth) is int:
+            return depth
+        raise ValueError("words or a layer")
+
+    def check(self, backbone: Backbone) -> str | None:
+        return None if self.depth == "words" else check_depth(self.depth, backbone.layers)
 
     @property
     def at(self) -> int:
         return WORDS if self.depth == "words" else self.depth
 
-    def apply(self, batch: Batch, delta: Tensor) -> View:
-        if self.depth == "words":
-            return View(replace(batch, shift=delta), self.weight)
-        return View(batch, self.weight, (Shift(self.depth, delta),))
+    def equivalents(self, layers: int, first: int, weights: float) -> float:
+        common = 1 - _above(min(self.at, first), layers)
+        return super().equivalents(layers, first, weights) - (common if self.clean_weight else 0)
 
 
-@dataclass(frozen=True)
-class Shift:
-    """An Edit: adds `delta` [B, T, H] to the text entering layer `depth`; the prompt stays as it is."""
-
-    depth: int
-    delta: Tensor
-
-    def __call__(self, depth: int, stream: Stream) -> Stream:
-        if depth != self.depth:
-            return stream
-        prompt = stream.states[:, : stream.prompt_tokens]
-        return stream._replace(states=torch.cat([prompt, stream.text + self.delta], 1))
-
-
-def per_example(batch: Batch, hidden: int, draw: Callable[[torch.Generator, tuple[int, int]], Tensor]) -> Tensor:
-    """[B, T, H] of draws in fp32, each example's from its own key: the same on any number of ranks.
-
-    What an example draws for its tokens does not depend on how far its neighbours are padded either.
-    """
-    device = batch.ids.device
-    generator = torch.Generator(device)
-    made = torch.zeros(*batch.ids.shape, hidden, device=device)
-    lengths = batch.text_mask.sum(1).tolist()
-    for i, (key, length) in enumerate(zip(batch.keys.tolist(), lengths, strict=True)):
-        made[i, :length] = draw(generator.manual_seed(key), (length, hidden))
-    return made * batch.eligible[..., None]
+def _above(depth: int, layers: int) -> float:
+    """The share of the layers from `depth` up."""
+    return (layers - max(depth, 0)) / layers

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.cells import Cell
 from bench.engine import DTYPES, Engine, World
-from bench.methods import Vocabulary
+from bench.perturb import Rewriting, Run
 from bench.preflight.probes import MICRO, reference_name
 from bench.preflight.verdicts import UNCHECKED, Measured, Verdict, compare, same
 from bench.prepare import assemble
@@ -20,7 +20,10 @@ from bench.seeds import stream_seed
 from bench.stack import Batch
 from bench.stack.tiny import FIRST_WORD, VOCABULARY, tiny
 from bench.tuned import Tuned
+from bench.views import Pass
+from bench.vocabulary import Vocabulary
 
+PAD = 1
 SHORTEST, LONGEST = 5, 12  # tokens of an example
 NUDGE = 0.05  # added to every trainable: zeros at the start (LoRA's B) would hide the gradients of what they multiply
 LOSS_SCALE = 2.0**8  # of fp16 in plain PyTorch, where small gradients would be zero
@@ -50,8 +53,7 @@ def check(
     try:
         with clock.phase("gradients"):
             engine.train()
-            passes = batches(probe, world.rank, world.device)
-            loss, gradients = engine.gradients(probe.regularizer.views(engine.tuned, batch) for batch in passes)
+            loss, gradients = engine.gradients(passes(engine.tuned, probe, world.rank, world.device))
             measured = Measured(world.mean(loss), gradients)
     finally:
         engine.close()
@@ -66,8 +68,7 @@ def model(probe: Cell) -> Tuned:
         torch.manual_seed(stream_seed(probe.seed, "preflight"))
         stack = tiny(probe.backbone.model_type, probe.backbone.layers, probe.backbone.lm_head)
         answers = list(range(FIRST_WORD, FIRST_WORD + len(probe.task.labels)))
-        words = Vocabulary(classes=[[answer] for answer in answers], frequent=list(range(FIRST_WORD, VOCABULARY)))
-        tuned = assemble(probe, stack, words, answers)
+        tuned = assemble(probe, stack, words(probe), answers)
         with torch.no_grad():
             for parameter in tuned.trainable().values():
                 parameter.add_(torch.randn_like(parameter), alpha=NUDGE)
@@ -77,14 +78,30 @@ def model(probe: Cell) -> Tuned:
     return tuned
 
 
+def words(probe: Cell) -> Vocabulary:
+    """Of a tokenizer with one token before the words, which masks."""
+    classes = [[FIRST_WORD + label] for label in range(len(probe.task.labels))]
+    return Vocabulary(classes, ordinary=range(FIRST_WORD, VOCABULARY), pad=PAD, mask=FIRST_WORD - 1)
+
+
 def batches(probe: Cell, rank: int, device: torch.device) -> Iterator[Batch]:
     """The random micro-batches of one rank."""
     for number in range(probe.accumulation):
         generator = torch.Generator().manual_seed(stream_seed(probe.seed, f"preflight {rank} {number}"))
-        yield _batch(len(probe.task.labels), generator).to(device)
+        yield _batch(len(probe.task.labels), generator, MICRO * number).to(device)
 
 
-def _batch(classes: int, generator: torch.Generator) -> Batch:
+def passes(tuned: Tuned, probe: Cell, rank: int, device: torch.device) -> Iterator[Pass]:
+    """What one rank trains on."""
+    perturber = probe.regularizer.on(Run(tuned, words(probe), probe.kernels))
+    if isinstance(perturber, Rewriting):
+        for batch in batches(probe, rank, device):
+            perturber.keep(perturber.rewrite(batch))
+    for batch in batches(probe, rank, device):
+        yield from perturber.passes(batch)
+
+
+def _batch(classes: int, generator: torch.Generator, first: int) -> Batch:
     def draw(low: int, high: int, *shape: int) -> torch.Tensor:
         return torch.randint(low, high, shape, generator=generator)
 
@@ -93,13 +110,14 @@ def _batch(classes: int, generator: torch.Generator) -> Batch:
     position = torch.arange(width)[None]
     text = position < lengths
     return Batch(
-        ids=draw(FIRST_WORD, VOCABULARY, MICRO, width).masked_fill(~text, 1),
+        ids=draw(FIRST_WORD, VOCABULARY, MICRO, width).masked_fill(~text, PAD),
         text_mask=text,
         eligible=text & (position > 0) & (position < lengths - 2),
         segments=torch.zeros(MICRO, width, dtype=torch.int64),
         answer=lengths[:, 0] - 1,
         labels=draw(0, classes, MICRO),
         keys=draw(0, 2**31, MICRO),
+        index=torch.arange(first, first + MICRO),
     )
 
 
@@ -120,8 +138,8 @@ def measure(tuned: Tuned, probe: Cell, device: torch.device, dtype: torch.dtype)
     sums: dict[str, torch.Tensor | None] = dict.fromkeys(model.trainable())
     for rank in range(probe.ranks):
         total = torch.zeros((), device=device)
-        for batch in batches(probe, rank, device):
-            loss, _ = model(probe.regularizer.views(model, batch))
+        for shown in passes(model, probe, rank, device):
+            loss, _ = model(shown)
             (loss * (scale / probe.accumulation)).backward()
             total = total + loss.detach()
         losses.append(total / probe.accumulation)

@@ -45,6 +45,7 @@ def reduce(cell: Cell) -> Cell:
         task=_task(len(cell.task.labels)),
         regime=Regime(),
         method=cell.method.model_copy(update={"recipe": type(cell.method).model_fields["recipe"].get_default()}),
+        regularizer=cell.regularizer.probed,
         seed=0,
         steps=1,
         micro_batch_size=MICRO,
@@ -53,6 +54,7 @@ def reduce(cell: Cell) -> Cell:
         evaluate_every=None,
         max_length=Cell.model_fields["max_length"].get_default(),
         lower_dropout=False,
+        landscape=None,
     )
 
 

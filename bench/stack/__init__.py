@@ -1,5 +1,7 @@
 """Backbones as Stacks: the core here, the architectures in `families`."""
 
-from bench.stack.core import WORDS, Batch, Edit, Prefix, Site, Stack, Stream, at, whole
+from bench.stack.core import Site, Stack
+from bench.stack.gathering import whole
+from bench.stack.stream import WORDS, Batch, Below, Edit, Prefix, Stream, at
 
-__all__ = ["WORDS", "Batch", "Edit", "Prefix", "Site", "Stack", "Stream", "at", "whole"]
+__all__ = ["WORDS", "Batch", "Below", "Edit", "Prefix", "Site", "Stack", "Stream", "at", "whole"]

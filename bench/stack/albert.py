@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.stack.bert import Bert
-from bench.stack.core import Batch, Site, parts
+from bench.stack.core import Site, parts
+from bench.stack.stream import Batch
 
 
 class Albert(Bert):
@@ -41,6 +42,9 @@ class Albert(Bert):
 
     def place(self, words: Tensor, batch: Batch) -> Tensor:
         return self.base.encoder.embedding_hidden_mapping_in(super().place(words, batch))
+
+    def attention(self, layer: Any) -> Any:
+        return layer.albert_layers[0].attention
 
     @property
     def vocabulary_head(self) -> list[nn.Module]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.stack.core import Batch, Site, Stack, Stream, parts
+from bench.stack.core import Site, Stack, parts
+from bench.stack.stream import Batch, KeysValues, Stream
 
 
 class Bert(Stack):
@@ -45,6 +46,14 @@ class Bert(Stack):
 
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, context, **options)
+
+    def attention(self, layer: Any) -> Any:
+        """The module with the projections to keys and values."""
+        return layer.attention.self
+
+    def keys_values(self, depth: int, states: Tensor, context: Any) -> KeysValues | None:
+        attention = self.attention(self.layers[depth])
+        return self.heads(attention.key(states)), self.heads(attention.value(states))
 
     def finish(self, states: Tensor) -> Tensor:
         return states

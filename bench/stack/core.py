@@ -9,57 +9,21 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bench.stack.gathering import whole
+from bench.stack.last import layer_at, mask_at
+from bench.stack.stream import WORDS, Batch, Below, Edit, KeysValues, Stream
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 UNLIMITED = 10**6  # tokens of a text, where positions are relative
-WORDS = -1  # the depth before place: the word embeddings
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded on the right, for encoders and decoders alike."""
-
-    ids: Tensor  # [B, T] int64
-    text_mask: Tensor  # [B, T] bool: real tokens, no padding
-    eligible: Tensor  # [B, T] bool: words of the user's text, which a perturbation may touch
-    segments: Tensor  # [B, T] int64: 0, or 1 in the second text of a pair
-    answer: Tensor  # [B] int64: the position that answers (the mask, or the last token of a decoder's text)
-    labels: Tensor  # [B] int64: class indices
-    keys: Tensor  # [B] int64: one number per example and step, the seed of its noise
-    shift: Tensor | None = None  # [B, T, width of the word embeddings]: added to them
-
-    def to(self, device: torch.device) -> Batch:
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
-        return replace(self, **moved)
-
-
-Prefix = tuple[Tensor, Tensor]  # keys and values, each [P, key-value heads, head dimension]
-
-
-class Stream(NamedTuple):
-    """What enters a layer. A tuple, because ZeRO-3 finds the tensors in those and in nothing of our own."""
-
-    states: Tensor  # [B, S, H]
-    mask: Tensor  # [B, S] bool
-    prompt_tokens: int = 0  # P: how many leading positions are prompt
-    prefixes: tuple[Prefix, ...] = ()  # one per layer, or none: what its attention sees in front of its own keys
-
-    @property
-    def text(self) -> Tensor:
-        """[B, T, H]: the states of the text, without the prompt."""
-        return self.states[:, self.prompt_tokens :]
-
-
-Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream
 
 
 class Site(NamedTuple):
@@ -112,6 +76,11 @@ class Stack(nn.Module, ABC):
         return self.word_embeddings.embedding_dim if depth == WORDS else self.hidden
 
     @property
+    def words_scale(self) -> float:
+        """What the weights of the word embeddings are multiplied by when they are looked up: sqrt(H) in Gemma."""
+        return float(getattr(self.word_embeddings, "scalar_embed_scale", 1.0))
+
+    @property
     def key_value_shape(self) -> tuple[int, int]:
         """Key-value heads and the dimension of each."""
         heads = self.config.num_attention_heads
@@ -149,6 +118,14 @@ class Stack(nn.Module, ABC):
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         """[B, S, H] -> [B, S, H]. `options` go to the backbone's own layer: `prefix`, where there is one."""
 
+    def keys_values(self, depth: int, states: Tensor, context: Any) -> KeysValues | None:
+        """What attention in layer `depth` makes of `states` to look at; None where it takes none from outside."""
+        return None
+
+    def context_at(self, positions: Tensor, context: Any, tokens: int) -> Any:
+        """`context` of a stream of S = `tokens`, for one query per example, at `positions` [B]."""
+        return mask_at(positions, context, tokens, self.causal)
+
     @abstractmethod
     def finish(self, states: Tensor) -> Tensor:
         """[..., H] -> [..., H]: the norm after the last layer, where there is one."""
@@ -165,8 +142,12 @@ class Stack(nn.Module, ABC):
     @abstractmethod
     def site(self, layer: Any) -> Site: ...
 
-    def accept_prefixes(self) -> None:
-        """Called once by a method that gives prefixes, before the first walk."""
+    def heads(self, states: Tensor) -> Tensor:
+        """Keys or values [B, S, key-value heads * head dimension], head by head."""
+        return states.unflatten(-1, self.key_value_shape).transpose(1, 2)
+
+    def accept_keys_values(self) -> None:
+        """Lets attention take keys and values from outside; a method that gives prefixes calls it once."""
         from bench.stack import prefix  # with transformers, for which reading a matrix need not wait
 
         prefix.enable(self.attention_config)
@@ -180,21 +161,33 @@ class Stack(nn.Module, ABC):
     @property
     def closed_layers(self) -> Iterable[nn.Module]:
         """Those of which the walk calls no part by itself: ZeRO-3 may gather each as one."""
-        return self.layers
+        return self.layers[:-1]  # `keys_values` calls parts of the last
 
     # the walk
 
-    def enter(self, batch: Batch) -> Stream:
-        """The stream entering layer 0."""
-        words = self.word_embeddings(batch.ids)
-        if batch.shift is not None:
-            words = words + batch.shift
-        return Stream(self.place(words, batch), batch.text_mask)
+    def words(self, batch: Batch) -> Stream:
+        """The word embeddings."""
+        return Stream(self.word_embeddings(batch.ids), batch.text_mask)
 
-    def walk(self, stream: Stream, edits: Iterable[Edit], start: int = 0, stop: int | None = None) -> Stream:
+    def enter(self, batch: Batch, edits: Iterable[Edit] = (), words: Stream | None = None) -> Stream:
+        """The stream entering layer 0; `edits` act at WORDS."""
+        stream = self.words(batch) if words is None else words
+        for edit in edits:
+            stream = edit(WORDS, stream)
+        return stream._replace(states=self.place(stream.states, batch))
+
+    def walk(
+        self,
+        stream: Stream,
+        edits: Iterable[Edit],
+        start: int = 0,
+        stop: int | None = None,
+        position: Tensor | None = None,
+    ) -> Stream:
         """`stream` entering layer `start` -> the stream entering layer `stop` (None: leaving the last layer).
 
-        The edits act at every depth from `start` to `stop` - 1, in their order.
+        The edits act at every depth from `start` to `stop` - 1, in their order. What leaves the last layer is the
+        text's `position` [B] alone, as a stream of one token; None: everything.
         """
         edits = tuple(edits)
         mask, context = None, None
@@ -204,36 +197,75 @@ class Stack(nn.Module, ABC):
             if stream.mask is not mask:  # rebuilt when a prompt came in, not per layer
                 mask, context = stream.mask, self.context(stream)
             options = {"prefix": stream.prefixes[depth]} if stream.prefixes else {}
-            stream = stream._replace(states=self._pass(depth, stream.states, context, **options))
+            if position is not None and depth == len(self.layers) - 1:
+                positions = stream.prompt_tokens + position
+                states = self._pass(layer_at, self, positions, depth, stream.states, context, **options)
+                return Stream(states, stream.mask.new_ones(states.shape[:2]))
+            stream = stream._replace(states=self._pass(self.layer, depth, stream.states, context, **options))
         return stream
 
-    def _pass(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
+    def _pass(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Tensor:
         """Through one layer; without a backward there is nothing to keep and nothing to compute again."""
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(self.layer, depth, states, context, use_reentrant=False, **options)
-        return self.layer(depth, states, context, **options)
+            return checkpoint(layer, *inputs, use_reentrant=False, **options)
+        return layer(*inputs, **options)
 
-    def run(self, batch: Batch, edits: Iterable[Edit] = (), gradient_from: int = WORDS) -> Stream:
-        """The whole walk; nothing below depth `gradient_from` records a backward."""
+    def run(
+        self,
+        batch: Batch,
+        edits: Iterable[Edit] = (),
+        gradient_from: int = WORDS,
+        below: Below | None = None,
+        position: Tensor | None = None,
+    ) -> Stream:
+        """The whole walk, or what is left of it above `below`; nothing under `gradient_from` records a backward.
+
+        Where `below` is of depth L, it was made with the same `position`.
+        """
         edits = tuple(edits)
-        with no_grad_if(gradient_from > WORDS):
-            stream = self.enter(batch)
-        if gradient_from > 0:
+        start, stream = below or (WORDS, None)
+        if start == WORDS:
+            with no_grad_if(gradient_from > WORDS):
+                stream = self.enter(batch, edits, stream)
+            start = 0
+        assert stream is not None
+        if gradient_from > start:
             with torch.no_grad():
-                stream = self.walk(stream, edits, stop=gradient_from)
-        return self.walk(stream, edits, start=max(gradient_from, 0))
+                stream = self.walk(stream, edits, start, gradient_from, position)
+        return self.walk(stream, edits, max(gradient_from, start), position=position)
+
+    @torch.no_grad()
+    def below(
+        self,
+        batch: Batch,
+        edits: Iterable[Edit],
+        depth: int,
+        start: Below | None = None,
+        position: Tensor | None = None,
+    ) -> Below:
+        """What enters `depth`, without a backward; `start` is what is known of it already."""
+        edits = tuple(edits)
+        if depth == WORDS:
+            return Below(WORDS, self.words(batch))
+        known = start or Below(0, self.enter(batch, edits))
+        return Below(depth, self.walk(known.stream, edits, known.depth, depth, position))
 
     # what heads and methods ask
 
-    def answer(self, stream: Stream, batch: Batch) -> Tensor:
-        """[B, H]: the finished state that answers."""
-        return self.finish(at(stream.text, batch.answer))
+    def answer_position(self, batch: Batch) -> Tensor | None:
+        """[B]: the position of the text that `answer` reads; None: all."""
+        return batch.answer
 
-    def embedded(self, tokens: list[int]) -> Tensor:
+    def answer(self, stream: Stream) -> Tensor:
+        """[B, H]: the finished state that answers; `stream` is what leaves the last layer at `answer_position`."""
+        return self.finish(stream.text[:, 0])
+
+    def embedded(self, tokens: Sequence[int]) -> Tensor:
         """[N, H]: what layer 0 reads of each of N tokens, as a text of its own."""
         ids = torch.tensor(tokens, device=self.word_embeddings.weight.device)[:, None]
         none, one = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
-        batch = Batch(ids, one, one, segments=none, answer=none[:, 0], labels=none[:, 0], keys=none[:, 0])
+        zero = none[:, 0]
+        batch = Batch(ids, one, one, segments=none, answer=zero, labels=zero, keys=zero, index=zero)
         modules = [self.word_embeddings, *self.placement]
         with torch.no_grad(), whole(p for module in modules for p in module.parameters()):
             return self.enter(batch).states[:, 0].clone()
@@ -262,25 +294,6 @@ def parts(module: nn.Module, *names: str) -> list[nn.Module]:
     """Those parts of `module` that it has."""
     found = (getattr(module, name, None) for name in names)
     return [part for part in found if part is not None]
-
-
-def at(states: Tensor, positions: Tensor) -> Tensor:
-    """[B, T, H] at [B] -> [B, H]."""
-    return states[torch.arange(len(states), device=states.device), positions]
-
-
-@contextlib.contextmanager
-def whole(parameters: Iterable[nn.Parameter]) -> Generator[None, None, None]:
-    """ZeRO-3 may have partitioned `parameters` already: gathers them, to be read only. A collective call."""
-    found: set[Any] = {p for p in parameters if hasattr(p, "ds_id")}
-    partitioned = sorted(found, key=lambda p: p.ds_id)  # in one order on all ranks
-    if partitioned:
-        partitioned[0].all_gather(partitioned)
-    try:
-        yield
-    finally:
-        if partitioned:
-            partitioned[0].partition(partitioned)
 
 
 def no_grad_if(condition: bool) -> contextlib.AbstractContextManager[Any]:

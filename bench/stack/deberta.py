@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.stack.bert import Bert
-from bench.stack.core import UNLIMITED, Batch, Prefix, Stream, parts
+from bench.stack.core import UNLIMITED, parts
+from bench.stack.stream import Batch, Prefix, Stream
 
 
 class Deberta(Bert):
@@ -63,8 +64,15 @@ class Deberta(Bert):
         conv = parts(self.base.encoder, "conv") if depth > 0 else []  # it belongs to layer 0
         return [*super().lower_part(depth), *conv]
 
-    def accept_prefixes(self) -> None:
+    def accept_keys_values(self) -> None:
         pass
+
+    def keys_values(self, depth: int, states: Tensor, context: Any) -> None:
+        return None
+
+    @property
+    def closed_layers(self) -> Iterable[nn.Module]:
+        return self.layers
 
     @property
     def vocabulary_head(self) -> list[nn.Module]:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 
-from bench.stack.core import Stack, Stream
+from bench.stack.core import Stack
+from bench.stack.stream import Stream
 
 
 class Decoder(Stack):

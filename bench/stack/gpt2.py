@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.stack.core import Batch, Site
+from bench.stack.core import Site
 from bench.stack.decoder import Decoder
+from bench.stack.stream import Batch, KeysValues
 
 
 class Gpt2(Decoder):
@@ -31,6 +32,11 @@ class Gpt2(Decoder):
 
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, None, context, use_cache=False, **options)
+
+    def keys_values(self, depth: int, states: Tensor, context: Any) -> KeysValues:
+        layer: Any = self.layers[depth]
+        _, keys, values = layer.attn.c_attn(layer.ln_1(states)).split(self.hidden, -1)
+        return self.heads(keys), self.heads(values)
 
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.transformer.ln_f(states)

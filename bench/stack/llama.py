@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from bench.stack.core import Batch, Site, Stream
+from bench.stack.core import Site, parts
 from bench.stack.decoder import Decoder
+from bench.stack.stream import Batch, KeysValues, Stream, at
 
 
 class Llama(Decoder):
@@ -87,6 +89,22 @@ class Llama(Decoder):
             position_ids=positions,
             **options,
         )
+
+    def keys_values(self, depth: int, states: Tensor, context: Any) -> KeysValues:
+        _, rotations, _ = context
+        layer: Any = self.layers[depth]
+        attention, read = layer.self_attn, layer.input_layernorm(states)
+        keys, values = self.heads(attention.k_proj(read)), self.heads(attention.v_proj(read))
+        for norm in parts(attention, "k_norm"):  # Qwen3
+            keys = norm(keys)
+        own: Any = sys.modules[type(attention).__module__]  # where rotations are a function of each architecture
+        return own.apply_rotary_pos_emb(keys, keys, *rotations)[1], values
+
+    def context_at(self, positions: Tensor, context: Any, tokens: int) -> Any:
+        masks, rotations, places = context
+        rows = {kind: super(Llama, self).context_at(positions, mask, tokens) for kind, mask in masks.items()}
+        turned = tuple(at(one.expand(len(positions), -1, -1), positions)[:, None] for one in rotations)
+        return rows, turned, at(places.expand(len(positions), -1), positions)[:, None]
 
     def finish(self, states: Tensor) -> Tensor:
         return self.backbone.model.norm(states)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.stack.core import Batch, Site, parts
+from bench.stack.core import Site, parts
 from bench.stack.decoder import Decoder
+from bench.stack.stream import Batch, KeysValues
 
 
 class Opt(Decoder):
@@ -36,6 +37,11 @@ class Opt(Decoder):
 
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, attention_mask=context, **options)
+
+    def keys_values(self, depth: int, states: Tensor, context: Any) -> KeysValues:
+        layer: Any = self.layers[depth]
+        read = layer.self_attn_layer_norm(states) if layer.do_layer_norm_before else states
+        return self.heads(layer.self_attn.k_proj(read)), self.heads(layer.self_attn.v_proj(read))
 
     def finish(self, states: Tensor) -> Tensor:
         return states if self.base.final_layer_norm is None else self.base.final_layer_norm(states)

@@ -22,7 +22,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 from transformers.utils.loading_report import LoadStateDictInfo, log_state_dict_report
 
-from bench.stack.core import whole
+from bench.stack.gathering import whole
 
 
 class Partitioning(Protocol):

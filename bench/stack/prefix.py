@@ -1,7 +1,8 @@
-"""Keys and values in front of those of the text, for any of transformers' attention backends.
+"""Keys and values from outside, in front of those of the text or in their place, for any of transformers' backends.
 
-The layers of transformers hand keyword arguments they do not know on to the backend, so a `prefix` given to a layer
-arrives here, behind the projections and rotations: a prefix is seen by every token and has no position.
+The layers of transformers hand keyword arguments they do not know on to the backend of their attention, so a `prefix`
+or `keys_values` given to a layer arrive here, behind the projections and rotations: a prefix is seen by every token
+and has no position.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from bench.stack.stream import KeysValues, Prefix
+
 MARK = "prefixed_"
 
 
 def enable(config: Any) -> None:
-    """Lets the attention of the backbone with this `config` take a `prefix`, on the backend it has."""
+    """Lets the attention of the backbone with this `config` take them, on the backend it has."""
     backend: str = config._attn_implementation
     if backend.startswith(MARK):
         return
@@ -36,11 +39,13 @@ def _prefixed(backend: str) -> Callable[..., Any]:
         key: Tensor,
         value: Tensor,
         attention_mask: Tensor | None,
-        prefix: tuple[Tensor, Tensor] | None = None,
+        keys_values: KeysValues | None = None,
+        prefix: Prefix | None = None,
         **options: Any,
     ) -> Any:
         own: Any = sys.modules[type(module).__module__]  # where eager attention is a function of each architecture
         function = ALL_ATTENTION_FUNCTIONS.get_interface(backend, own.eager_attention_forward)
+        key, value = keys_values or (key, value)
         if prefix is None:
             return function(module, query, key, value, attention_mask, **options)
         mask = _whole_mask(module, query, attention_mask, backend)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.stack.core import UNLIMITED, Batch, Site, Stack, Stream
+from bench.stack.core import UNLIMITED, Site, Stack
+from bench.stack.stream import Batch, Stream
 
 
 class T5(Stack):
@@ -74,8 +75,11 @@ class T5(Stack):
         states = self.encoder.final_layer_norm(states)
         return nn.functional.dropout(states, self.config.dropout_rate, self.training)
 
-    def answer(self, stream: Stream, batch: Batch) -> Tensor:
-        start = torch.full_like(batch.ids[:, :1], self.config.decoder_start_token_id)
+    def answer_position(self, batch: Batch) -> None:
+        return None
+
+    def answer(self, stream: Stream) -> Tensor:
+        start = torch.full_like(stream.mask[:, :1], self.config.decoder_start_token_id, dtype=torch.long)
         decoded = self.backbone.decoder(
             input_ids=start,
             encoder_hidden_states=self.finish(stream.states),

@@ -1,0 +1,52 @@
+"""What each regularizer costs, in steps of the same method without one, beside what counting passes gives."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+from bench.board.grouping import Row, Setting
+
+HEAD = ("method", "regularizer", "step ms", "× plain step", "× counted", "refresh ms/step")
+
+Figures = tuple[str, str, float | None, float | None, float | None, float | None]
+
+
+def costs(setting: Setting) -> list[Figures]:
+    """A line for every regularized row that has a plain one of the same method beside it; None is not known."""
+    plain = {_method(row): row for row in setting.rows if row.regularizer == "none"}
+    found = [row for row in setting.rows if row.regularizer != "none" and _method(row) in plain]
+    return [
+        (
+            row.method,
+            row.regularizer,
+            row.step_milliseconds,
+            _ratio(row.step_milliseconds, plain[_method(row)].step_milliseconds),
+            _ratio(_counted(row), _counted(plain[_method(row)])),
+            _refresh(row),
+        )
+        for row in sorted(found, key=lambda row: (row.method, row.regularizer))
+    ]
+
+
+def _method(row: Row) -> str:
+    """With its recipe, which the name leaves out where it can."""
+    return json.dumps(row.records[0].cell.get("method"), sort_keys=True)
+
+
+def _counted(row: Row) -> float | None:
+    return next((r.cost.forward_equivalents for r in row.finished if r.cost), None)
+
+
+def _refresh(row: Row) -> float | None:
+    """Milliseconds a step for perturbing the examples anew each epoch, which the step's own time leaves out."""
+    known = [
+        1000 * r.cost.seconds["attack"] / r.cell["steps"]
+        for r in row.finished
+        if r.cost and "attack" in r.cost.seconds and r.cell.get("steps")
+    ]
+    return statistics.median(known) if known else None
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None

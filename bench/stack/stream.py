@@ -1,0 +1,76 @@
+"""What flows up a Stack: a batch, the stream of its states, and what of it is known already.
+
+Shapes as at the head of core.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+WORDS = -1  # the depth before place: the word embeddings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded on the right, for encoders and decoders alike."""
+
+    ids: Tensor  # [B, T] int64
+    text_mask: Tensor  # [B, T] bool: real tokens, no padding
+    eligible: Tensor  # [B, T] bool: words of the user's text, which a perturbation may touch
+    segments: Tensor  # [B, T] int64: 0, or 1 in the second text of a pair
+    answer: Tensor  # [B] int64: the position that answers (the mask, or the last token of a decoder's text)
+    labels: Tensor  # [B] int64: class indices
+    keys: Tensor  # [B] int64: one number per example and step, the seed of its noise
+    index: Tensor  # [B] int64: which example of its split
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """One below the other; all of the same T."""
+        return cls(**{name: torch.cat([getattr(batch, name) for batch in batches]) for name in vars(batches[0])})
+
+
+Prefix = tuple[Tensor, Tensor]  # keys and values, each [P, key-value heads, head dimension]
+
+
+class Stream(NamedTuple):
+    """What enters a layer. A tuple, because ZeRO-3 finds the tensors in those and in nothing of our own."""
+
+    states: Tensor  # [B, S, H]
+    mask: Tensor  # [B, S] bool
+    prompt_tokens: int = 0  # P: how many leading positions are prompt
+    prefixes: tuple[Prefix, ...] = ()  # one per layer, or none: what its attention sees in front of its own keys
+
+    @property
+    def text(self) -> Tensor:
+        """[B, T, H]: the states of the text, without the prompt; [B, 1, H] behind a last layer read at one position."""
+        return self.states[:, self.prompt_tokens :]
+
+
+KeysValues = tuple[Tensor, Tensor]  # each [B, key-value heads, S, head dimension]
+Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream; at WORDS, the words'
+
+
+class Below(NamedTuple):
+    """What lies below a depth, computed already."""
+
+    depth: int  # WORDS, or a layer; L is behind the last
+    stream: Stream  # entering it, before the edits at that depth; at WORDS, of the word embeddings
+
+    def repeated(self, times: int) -> Below:
+        """The same rows `times` times, one below the other."""
+        stream = self.stream
+        states, mask = torch.cat([stream.states] * times), torch.cat([stream.mask] * times)
+        return self._replace(stream=stream._replace(states=states, mask=mask))
+
+
+def at(states: Tensor, positions: Tensor) -> Tensor:
+    """[B, T, ...] at [B] -> [B, ...]."""
+    return states[torch.arange(len(states), device=states.device), positions]
