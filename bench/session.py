@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -127,11 +126,9 @@ def prepare_backbones(cells: list[Cell], console: Console) -> None:
     if not missing:
         return
     console.print(f"training {' and '.join(missing)}, once; kept in {files.cache()}", highlight=False)
-    threads = str(max(1, len(os.sched_getaffinity(0)) // len(missing)))
     processes = {
         name: subprocess.Popen(
             [sys.executable, "-m", "bench.toy", name],
-            env={**os.environ, "OMP_NUM_THREADS": threads},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
