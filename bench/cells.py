@@ -53,6 +53,10 @@ class Cell(Settings):
     batch_size: int = Field(default=16, ge=1)  # examples per optimizer step: ranks x micro-batch x accumulation
     micro_batch_size: int | None = Field(default=None, ge=1)  # per rank and pass; None: no accumulation
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    weights: Literal["pretrained", "random"] = "pretrained"  # random: the backbone's shape alone, for its costs
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    compile: bool = False  # the layers by torch.compile
+    feature_cache: bool = False  # what the frozen layers below all training give, from disk
     select: Literal["best_dev", "last"] = "best_dev"  # which step's weights are reported on test
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between evaluations on dev; None: ten in all
     max_length: int = Field(default=128, ge=8)  # tokens of an example, template included

@@ -92,8 +92,12 @@ class Cost(Settings):
     total_parameters: int
     checkpoint_bytes: int  # of the trainable tensors
     forward_equivalents: float | None = None  # of a step, counted: forwards through the backbone; see bench.perturb
-    flops: float | None = None
-    mfu: float | None = None
+    flops: float | None = None  # floating-point operations of a step over all ranks, recomputation included
+    mfu: float | None = None  # model FLOP/s, without recomputation, as a share of what all devices could
+    joules: float | None = None  # of a step, over all devices
+    data_wait_share: float | None = None  # of the measured window: waiting for the next batch
+    feature_cache_bytes: int | None = None  # on disk, of this cell's examples
+    feature_cache_built: int | None = None  # examples that were not in it
 
 
 class Memory(Settings):
@@ -105,6 +109,7 @@ class Memory(Settings):
     peak_allocated_bytes: int | None  # allocator on a GPU; live tensors in an instrumented step on a CPU
     peak_reserved_bytes: int | None  # None on a CPU
     rss_bytes: int | None  # resident set of the process at the end of the phase
+    outside_allocator_bytes: int | None = None  # device memory of the process that is not the allocator's (NVML)
     owners: dict[str, int]  # parameters, optimizer_state, other (CPU only), and step: what it added at the peak
 
 
