@@ -110,7 +110,7 @@ class Memory(Settings):
     peak_reserved_bytes: int | None  # None on a CPU
     rss_bytes: int | None  # resident set of the process at the end of the phase
     outside_allocator_bytes: int | None = None  # device memory of the process that is not the allocator's (NVML)
-    owners: dict[str, int]  # parameters, optimizer_state, other (CPU only), and step: what it added at the peak
+    owners: dict[str, int]  # bytes at the peak, see bench.profiler.memory; they add up to it
 
 
 class Surface(Settings):

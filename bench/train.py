@@ -54,11 +54,13 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
     """
     started = now()
     ledger = Ledger(world.device, world.rank, world.host)
-    with clock.phase("load"):
-        tell(Progress("load", 0, cell.steps))
-        tuned, encodings = prepare(cell)
-    with clock.phase("setup"):
-        engine = Engine(tuned, cell, world)
+    with ledger.setup() as made:
+        with clock.phase("load"):
+            tell(Progress("load", 0, cell.steps))
+            tuned, encodings = prepare(cell)
+        with clock.phase("setup"):
+            engine = Engine(tuned, cell, world)
+        made += [engine.tuned, engine.optimizer]
     try:
         run = _Run(cell, world, engine, encodings, clock, ledger, tell)
         run.train()
@@ -149,9 +151,9 @@ class _Run:
         with self._followed("train"):
             work()
 
-    def _followed(self, phase: str) -> AbstractContextManager[None]:
+    def _followed(self, phase: str) -> AbstractContextManager[Any]:
         kept = self.best[2].values() if self.best is not None else ()
-        return self.ledger.phase(phase, self.engine.tuned, self.engine.optimizer, kept)
+        return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept)
 
     def _passes(self, step: int, ids: list[int]) -> Iterator[Pass]:
         """What one micro-batch is trained on."""

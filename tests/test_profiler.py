@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
-from bench.profiler.memory import LiveTensors, live, storages
+from bench.profiler.live import LiveTensors, storages
 
 CPU = torch.device("cpu")
 
@@ -62,24 +63,27 @@ def test_quantiles() -> None:
 
 
 def test_live_tensors_finds_the_peak_and_what_dies() -> None:
-    kept = torch.ones(1000)
-    tracker = LiveTensors(storages([kept]))
+    kept, ours = torch.ones(1000), torch.ones(10_000)
+    tracker = LiveTensors(CPU, [([kept], "parameters"), ([kept], "other")], storages([ours], CPU))
     with tracker:
-        a = torch.zeros(1000)  # 4,000 bytes
+        a = torch.zeros(1000)  # 4,000 bytes beside the 4,000 of kept
         b = a + kept  # 8,000
         view = b[:500]  # still 8,000
         del a, b  # 4,000: the view keeps b
         c = torch.zeros(500)  # 6,000
-        assert tracker.current == 6000
+        assert tracker.current == 4000 + 6000
         del view, c
         kept.add_(1)  # in place: nothing
+        assert tracker.current == 4000
+        del kept
         assert tracker.current == 0
-    assert tracker.peak == 8000
+    assert tracker.peak == 12_000
+    assert tracker.at_peak == {"parameters": 4000, "activations": 8000}, "what two owners share is the first one's"
 
 
 def test_live_tensors_sees_what_a_backward_allocates() -> None:
     weight = torch.ones(100, 100, requires_grad=True)
-    tracker = LiveTensors(storages([weight]))
+    tracker = LiveTensors(CPU)
     with tracker:
         product = weight * 2  # kept until the gradient is there
         product.sum().backward()
@@ -89,30 +93,72 @@ def test_live_tensors_sees_what_a_backward_allocates() -> None:
     assert 80_000 <= tracker.peak < 81_000
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_activations_are_what_a_backward_needs(recomputed: bool) -> None:
+    """Beside what autograd itself says that it saves; where layers run again, their inputs."""
+    layers = [torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh()) for _ in range(4)]
+    inputs, saved = torch.ones(32, 64), dict[int, int]()
+
+    def forward() -> torch.Tensor:
+        states = inputs
+        for layer in layers:
+            states = checkpoint(layer, states, use_reentrant=False) if recomputed else layer(states)
+        return states
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = [parameter for layer in layers for parameter in layer.parameters()]
+    tracker = LiveTensors(CPU, [(weights, "parameters"), ([inputs], "other")])
+    with tracker, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+        found = tracker.totals["activations"]
+        result.sum().backward()
+    for tensor in (*weights, inputs):
+        saved.pop(tensor.untyped_storage().data_ptr(), None)
+    assert found == 4 * result.nbytes, "a linear map's own result is not needed by tanh"
+    if not recomputed:
+        assert found == sum(saved.values())
+
+
 def test_ledger_counts_this_cell_only_and_adds_up() -> None:
     before = torch.ones(12_345)
     ledger = Ledger(CPU, rank=3, host="here")
-    module = torch.nn.Linear(50, 20)  # 1,020 values
-    optimizer = torch.optim.AdamW(module.parameters())
+    with ledger.setup() as made:
+        module = torch.nn.Linear(50, 20)  # 1,020 values
+        optimizer = torch.optim.AdamW(module.parameters())
+        passing = torch.ones(30_000)
+        del passing
+        made += [module, optimizer]
     module(torch.ones(2, 50)).sum().backward()
     optimizer.step()
     extra, kept = torch.ones(100), torch.ones(50_000)
-    with ledger.phase("train", module, optimizer, [kept]):
-        grown = torch.zeros(25_000) + 1
-    (row,) = ledger.rows
+    with ledger.step("train", module, optimizer, [kept]):
+        optimizer.zero_grad()
+        hidden = module(torch.ones(25_000, 50))
+        (hidden**2).sum().backward()
+        optimizer.step()
+    setup, row = ledger.rows
+    assert setup.owners["parameters"] == 1020 * 4 and setup.owners["optimizer_state"] == 0
+    assert setup.peak_allocated_bytes == 1020 * 4 + 120_000, "what was there before does not count"
     assert (row.rank, row.host, row.phase, row.peak_reserved_bytes) == (3, "here", "train", None)
     assert row.owners["parameters"] == 1020 * 4
     assert row.owners["optimizer_state"] == 2 * 1020 * 4 + 2 * 4, "two moments, and a step count per parameter"
-    assert row.owners["other"] >= 1020 * 4 + extra.nbytes, "gradients and the extra tensor"
-    assert row.owners["other"] < before.nbytes, "neither what was there before nor what is kept is counted"
-    assert row.owners["step"] == 2 * grown.nbytes
+    result = 25_000 * 20 * 4
+    assert row.owners["activations"] == pytest.approx(result + 25_000 * 50 * 4, rel=0.01), "the input and the result"
+    assert row.owners["other"] == 3 * result + extra.nbytes < 3 * result + before.nbytes, "gradients of the square"
     assert row.peak_allocated_bytes == sum(row.owners.values())
     assert row.rss_bytes and row.rss_bytes > row.peak_allocated_bytes
 
 
-def test_live_counts_a_storage_once() -> None:
-    tensor = torch.zeros(1000)
-    views = [tensor[i:] for i in range(5)]
-    found = live()
-    assert found[tensor.untyped_storage()._cdata] == 4000
-    assert len({view.untyped_storage()._cdata for view in views}) == 1
+def test_gradients_are_told_from_what_else_a_backward_makes() -> None:
+    module = torch.nn.Linear(400, 400)
+    optimizer = torch.optim.AdamW(module.parameters())
+    ledger = Ledger(CPU, 0, "here")
+    with ledger.setup() as made:
+        made += [module, optimizer]
+    with ledger.step("train", module, optimizer):
+        module(torch.ones(1, 400)).sum().backward()
+        optimizer.step()
+    assert ledger.rows[1].owners["gradients"] == 400 * 401 * 4

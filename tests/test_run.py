@@ -170,7 +170,7 @@ def assert_measured(made) -> None:
         assert cost.checkpoint_bytes == width * cost.trainable_parameters
         assert 0 < cost.trainable_parameters <= cost.total_parameters
         assert sorted((m.rank, m.phase) for m in record.memory) == [
-            (rank, phase) for rank in range(ranks) for phase in ("evaluate", "train")
+            (rank, phase) for rank in range(ranks) for phase in ("evaluate", "setup", "train")
         ]
         whole = width * cost.total_parameters
         for row in record.memory:

@@ -27,12 +27,14 @@ from bench.fields import parse_zero
 from bench.heads import AnswerWords, Linear
 from bench.methods import METHODS
 from bench.perturb.none import NoRegularizer
-from bench.profiler.memory import LiveTensors, live
+from bench.profiler.live import LiveTensors, held, storages
 from bench.stack import Stack
 from bench.stack.families import load
 from bench.tuned import Tuned
 from bench.views import Pass, View
 from bench.vocabulary import Vocabulary
+
+CPU = torch.device("cpu")
 
 LORA = {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}}
 FULL = {"kind": "full", "recipe": {"learning_rate": 1e-3, "weight_decay": 50, "warmup": 0}}
@@ -74,8 +76,8 @@ def check_memory(folder: Path, world: World) -> dict[str, float]:
     """Neither live tensors nor the process hold more than the share, and the copies that one tensor passes through."""
     loaded(cell_of(folder / "llama", "zero3"))  # code and buffers that stay
     gc.collect()
-    known, resident = live(), psutil.Process().memory_info().rss
-    with LiveTensors(known) as tensors:
+    ignored, resident = list(storages(held(), CPU)), psutil.Process().memory_info().rss
+    with LiveTensors(CPU, ignored=ignored) as tensors:
         stack = loaded(cell_of(folder / "large", "zero3"))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident
     parameters = list(stack.parameters())
@@ -86,9 +88,9 @@ def check_memory(folder: Path, world: World) -> dict[str, float]:
         assert not parameter.requires_grad, name
     assert 0.95 * whole / 2 < tensors.peak < whole / 2 + 4 * largest < 0.7 * whole, (tensors.peak, whole)
     assert 0.95 * whole / 2 < grown < 0.75 * whole, (grown, whole)
-    held = [torch.ones(size(parameter)) for parameter in parameters]  # the measure sees a whole model
+    copies = [torch.ones(size(parameter)) for parameter in parameters]  # the measure sees a whole model
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident > whole * 1.4
-    del held
+    del copies
     return {"whole": whole, "tensors": tensors.peak, "resident": grown}
 
 

@@ -1,13 +1,14 @@
 """Memory of this rank by phase and owner.
 
-Measured in one step of a phase, which is not timed. On a GPU the peak is the allocator's, reset before the step; on
-a CPU it is the bytes of live tensors: what was live before the step, by owner, and what the step added at most.
+Measured while a phase sets up, and in one step of the others, which is not timed. What was alive at the peak is told by
+owner: parameters (a rank's share under ZeRO-3), gradients, optimizer state with the fp32 weights it steps on,
+communication (buckets, and what ZeRO-3 has gathered), states from the feature cache, activations (what a forward made
+for its backward), and the rest. On a GPU the peak is the allocator's; on a CPU it is the bytes of live tensors.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import weakref
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
@@ -15,118 +16,72 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
+from bench.profiler.live import OWNERS, LiveTensors, held, storages
 from bench.records import Memory
-
-Storages = dict[int, int]  # a storage's identity -> its bytes
-
-
-class LiveTensors(TorchDispatchMode):
-    """While active, follows every storage that an operation makes until it dies; `peak` is the most at once."""
-
-    def __init__(self, known: Storages):
-        super().__init__()
-        self._known, self._live = known, {}
-        self.current, self.peak = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_iter(result):
-            if isinstance(leaf, Tensor):
-                self._follow(leaf.untyped_storage())
-        return result
-
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        key = identity(storage)
-        if key in self._known or key in self._live:
-            return
-        self._live[key] = size = storage.nbytes()
-        weakref.finalize(storage, self._gone, key)
-        self.current += size
-        self.peak = max(self.peak, self.current)
-
-    def _gone(self, key: int) -> None:
-        self.current -= self._live.pop(key, 0)
-
-
-def storages(tensors: Iterable[Tensor]) -> Storages:
-    """Each storage once, however many tensors view it."""
-    return {identity(storage): storage.nbytes() for storage in _storages(tensors)}
-
-
-def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
-    """Of every tensor its storage; meta and sparse tensors have none."""
-    for tensor in tensors:
-        if tensor.layout == torch.strided and tensor.device.type != "meta":
-            yield tensor.untyped_storage()
-
-
-def identity(storage: torch.UntypedStorage) -> int:
-    """The address of the storage's own object: unlike the data's, never that of another one while it lives."""
-    return storage._cdata  # pyright: ignore[reportPrivateUsage] -- torch has no public name for it
-
-
-def live() -> Storages:
-    """The storages of all tensors that Python holds."""
-    return {identity(storage): storage.nbytes() for storage in _live_storages()}
-
-
-def _live_storages() -> list[torch.UntypedStorage]:
-    # `type`, not `isinstance`: some libraries' lazy objects load themselves when asked for their class
-    return list(_storages([o for o in gc.get_objects() if issubclass(type(o), Tensor)]))
 
 
 class Ledger:
-    """The memory rows of one cell on one rank. What was live before the cell does not count."""
+    """The memory rows of one cell on one rank. What was alive before the cell does not count."""
 
-    def __init__(self, device: torch.device, rank: int, host: str):
-        self.device, self.rank, self.host = device, rank, host
+    def __init__(self, device: torch.device, rank: int, host: str, tracker: type[LiveTensors] = LiveTensors):
+        self.device, self.rank, self.host, self._tracker = device, rank, host, tracker
         self.rows: list[Memory] = []
         self._allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-        # weak: an address may go to a new storage once its old one has died
-        self._before = [weakref.ref(storage) for storage in _live_storages()] if device.type == "cpu" else []
+        # weak: what was there before may go while the cell runs
+        self._before = [weakref.ref(storage) for storage in storages(held(), device)]
 
     @contextlib.contextmanager
-    def phase(
-        self, name: str, module: torch.nn.Module, optimizer: Any, kept: Iterable[Tensor] = ()
-    ) -> Generator[None, None, None]:
+    def setup(self) -> Generator[list[Any], None, None]:
+        """Measures what runs inside, which puts the module and its optimizer into the list that it is given."""
+        made: list[Any] = []
+        tracker = self._tracker(self.device, (), self._foreign())
+        with self._peak("setup", tracker):
+            with tracker:
+                yield made
+            after = LiveTensors(self.device, owners(*made), self._foreign())
+            tracker.at_peak, tracker.peak = after.totals, max(tracker.peak, after.current)  # threads are not seen
+
+    @contextlib.contextmanager
+    def step(
+        self, phase: str, module: torch.nn.Module, optimizer: Any, kept: Iterable[Tensor] = ()
+    ) -> Generator[LiveTensors, None, None]:
         """Measures the step that runs inside.
 
         `kept`: tensors that the suite holds in host memory for itself, which are no cost of the cell.
         """
-        if self.device.type == "cuda":
+        known = [*owners(module, optimizer), (held(), "other")]
+        tracker = self._tracker(self.device, known, [*self._foreign(), *storages(kept, self.device)])
+        hooks = [
+            parameter.register_hook(lambda gradient: tracker.claim([gradient], "gradients"))
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        ]
+        del known
+        with self._peak(phase, tracker), tracker:
+            yield tracker
+        for hook in hooks:
+            hook.remove()
+
+    def _foreign(self) -> list[torch.UntypedStorage]:
+        return [storage for ref in self._before if (storage := ref()) is not None]
+
+    @contextlib.contextmanager
+    def _peak(self, phase: str, tracker: LiveTensors) -> Generator[None, None, None]:
+        """Adds the row of what runs inside; what an allocator gave beyond live tensors is other."""
+        peak, reserved, cuda = 0, None, self.device.type == "cuda"
+        if cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
-            yield
-            owners = self._owners(module, optimizer, {})
-            del owners["other"]  # the allocator does not tell it from what the step added
+        yield
+        peak = tracker.peak
+        if cuda:
             peak = torch.cuda.max_memory_allocated(self.device) - self._allocated_before
-            owners["step"] = peak - sum(owners.values())
-            self._add(name, peak, torch.cuda.max_memory_reserved(self.device), owners)
-            return
-        ours = storages(kept) | {identity(s): s.nbytes() for ref in self._before if (s := ref()) is not None}
-        known = {key: size for key, size in live().items() if key not in ours}
-        owners = self._owners(module, optimizer, known)
-        tracker = LiveTensors(known | ours)
-        with tracker:
-            yield
-        owners["step"] = tracker.peak
-        self._add(name, sum(owners.values()), None, owners)
+            reserved = torch.cuda.max_memory_reserved(self.device)
+        self._add(phase, peak, reserved, tracker)
 
-    def _owners(self, module: torch.nn.Module, optimizer: Any, known: Storages) -> dict[str, int]:
-        """Bytes by owner; `other` is what is known and belongs to neither parameters nor optimizer."""
-        parameters = storages(_parameter_tensors(module))
-        state = storages(_optimizer_tensors(optimizer))
-        state = {key: size for key, size in state.items() if key not in parameters}
-        other = {key: size for key, size in known.items() if key not in parameters and key not in state}
-        return {
-            "parameters": sum(parameters.values()),
-            "optimizer_state": sum(state.values()),
-            "other": sum(other.values()),
-        }
-
-    def _add(self, phase: str, peak: int, reserved: int | None, owners: dict[str, int]) -> None:
+    def _add(self, phase: str, peak: int, reserved: int | None, tracker: LiveTensors) -> None:
+        owned = {owner: tracker.at_peak.get(owner, 0) for owner in OWNERS}
+        owned["other"] += peak - sum(owned.values())
         self.rows.append(
             Memory(
                 rank=self.rank,
@@ -135,9 +90,21 @@ class Ledger:
                 peak_allocated_bytes=peak,
                 peak_reserved_bytes=reserved,
                 rss_bytes=psutil.Process().memory_info().rss,
-                owners=owners,
+                owners=owned,
             )
         )
+
+
+def owners(module: torch.nn.Module, optimizer: Any) -> Iterator[tuple[list[Tensor], str]]:
+    """The tensors of each owner between two steps; what two of them share is the first one's."""
+    yield list(_parameter_tensors(module)), "parameters"
+    yield list(_optimizer_tensors(optimizer)), "optimizer_state"
+    yield [p.grad for p in module.parameters() if p.grad is not None], "gradients"
+    for name, value in vars(optimizer).items():  # what DeepSpeed puts around the optimizer
+        if "grad" in name:
+            yield list(_tensors(value)), "gradients"
+        elif "ipg" in name or "bucket" in name:
+            yield list(_tensors(value)), "communication"
 
 
 def _parameter_tensors(module: torch.nn.Module) -> Iterator[Tensor]:
@@ -157,3 +124,14 @@ def _optimizer_tensors(optimizer: Any) -> Iterator[Tensor]:
         yield from group["params"]
     for state in inner.state.values():
         yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
+    """Those inside lists, mappings and plain objects, so deep."""
+    if isinstance(value, Tensor):
+        yield value
+    elif depth > 0 and isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item, depth - 1)
+    elif depth > 0 and type(value).__module__.startswith("deepspeed.") and hasattr(value, "__dict__"):
+        yield from _tensors(vars(value), depth - 1)
