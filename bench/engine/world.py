@@ -42,6 +42,18 @@ class World:
         dist = torch.distributed
         return cls(dist.get_rank(), dist.get_world_size(), device, socket.gethostname())
 
+    @classmethod
+    def pretend(cls, size: int) -> World:
+        """Rank 0 of `size` ranks that are not there: torch's fake process group, for one CPU process."""
+        from torch.testing._internal.distributed.fake_pg import FakeStore
+
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE=str(size), LOCAL_SIZE="1")
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")  # read, and not opened
+        torch.distributed.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed("fake", auto_mpi_discovery=False, dist_init_required=False)
+        return cls(0, size, torch.device("cpu"), socket.gethostname())
+
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in the order of ranks."""
         values: list[Any] = [None] * self.size

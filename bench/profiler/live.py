@@ -78,6 +78,10 @@ class LiveTensors(TorchDispatchMode):
         weakref.finalize(storage, self._gone, key).atexit = False
         self.totals[owner] += size
         self.current += size
+        self.grown()
+
+    def grown(self) -> None:
+        """After each storage that came in."""
         if self.current > self.peak:
             self.peak, self.at_peak = self.current, dict(self.totals)
 

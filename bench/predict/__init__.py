@@ -1,0 +1,1 @@
+"""Dry launch: what a cell needs on each rank, before anything is started."""

@@ -1,0 +1,93 @@
+"""Running without computing: operations on large tensors give memory of the right shape that nobody writes.
+
+So the real model, the real ZeRO engine and the real step run on one CPU in the time that Python takes, whatever
+their size: memory that is never written takes no room, and the bytes of every tensor are what they would be. Small
+tensors are computed, since what happens next may depend on them (a mask that is all true is left out).
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map_only
+
+SMALL = 2**17  # elements
+LARGE = 2**28  # bytes from which the system is told that they will not be written, which it may refuse otherwise
+SHAPING = (torch.ops.aten.set_, torch.ops.aten.resize_)  # they change what a tensor is, not what is in it
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # has a name from Python 3.11 on
+
+
+class Hollow(TorchDispatchMode):
+    """While active, nothing that is large is computed, copied or sent. Results are meaningless, their sizes are not."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.namespace == "c10d":
+            return _not_sent(func, args)
+        if func.is_view or func.namespace != "aten" or func.overloadpacket in SHAPING:
+            return func(*args, **kwargs)
+        tensors = [one for one in tree_iter((args, kwargs)) if isinstance(one, Tensor)]
+        if tensors and all(one.numel() <= SMALL for one in tensors):
+            return _computed(func, args, kwargs)
+        if func._schema.is_mutable:
+            return _not_written(func, args, kwargs)
+        return _allocated(func, args, kwargs)
+
+
+def _computed(func: Any, args: Any, kwargs: Any) -> Any:
+    """Of small tensors; those of them that only repeat one element may become large."""
+    sizes = [one for one in args if isinstance(one, list | tuple) and all(isinstance(n, int) for n in one)]
+    if any(torch.Size(size).numel() > SMALL for size in sizes if all(n >= 0 for n in size)):
+        return _allocated(func, args, kwargs)
+    return func(*args, **kwargs)
+
+
+def _not_sent(func: Any, args: Any) -> Any:
+    """A collective that is done at once."""
+    group = next(one for one in args if isinstance(one, torch.ScriptObject) and "ProcessGroup" in str(one._type()))
+    work = torch.ops.c10d.barrier.default(torch.zeros(1), group, [])
+    returns = len(func._schema.returns)
+    return (args[0], work) if returns == 2 else work if returns == 1 else None
+
+
+def _not_written(func: Any, args: Any, kwargs: Any) -> Any:
+    """What an operation in place, or with `out`, returns: the arguments that it would have written."""
+    given = dict(zip([argument.name for argument in func._schema.arguments], args, strict=False)) | kwargs
+    aliases = {
+        frozenset(argument.alias_info.before_set): given.get(argument.name)
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    }
+    returned = [aliases[frozenset(one.alias_info.before_set)] for one in func._schema.returns if one.alias_info]
+    return None if not returned else returned[0] if len(returned) == 1 else tuple(returned)
+
+
+def _allocated(func: Any, args: Any, kwargs: Any) -> Any:
+    """The results by torch's own rules for tensors without content, given memory."""
+    try:
+        bare_args, bare_kwargs = tree_map_only(Tensor, _bare, (args, kwargs))
+        if "device" in bare_kwargs:
+            bare_kwargs = {**bare_kwargs, "device": torch.device("meta")}
+        bare_kwargs.pop("pin_memory", None)
+        return tree_map_only(Tensor, _given_memory, func(*bare_args, **bare_kwargs))
+    except NotImplementedError:  # its sizes depend on content
+        return func(*args, **kwargs)
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _given_memory(bare: Tensor) -> Tensor:
+    size, stride, dtype = bare.size(), bare.stride(), bare.dtype
+    if bare.numel() <= SMALL:
+        return torch.empty_strided(size, stride, dtype=dtype).zero_()  # it may be looked at
+    needed = bare.untyped_storage().nbytes()
+    if needed < LARGE:
+        return torch.empty_strided(size, stride, dtype=dtype)
+    room = mmap.mmap(-1, needed, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
+    return torch.frombuffer(room, dtype=dtype).as_strided(size, stride)

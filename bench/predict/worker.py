@@ -1,0 +1,32 @@
+"""Dry runs on one number of ranks: `python -m bench.predict.worker RANKS FILE`; a line of JSON on stdout for each."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import sys
+from pathlib import Path
+
+from bench.cells import rebuild
+from bench.engine import World
+from bench.predict.dry import run
+
+MARK = "dry: "  # libraries print, too
+
+
+def main() -> None:
+    world = World.pretend(int(sys.argv[1]))
+    for number, content in enumerate(json.loads(Path(sys.argv[2]).read_text("utf-8"))):
+        cell = rebuild(content)
+        try:
+            found = {"moments": dataclasses.asdict(run(cell, world))}
+        except Exception as error:  # whatever it was, it is what this configuration gives
+            found = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+        print(MARK + json.dumps({"name": cell.name, "ranks": world.size, **found}), flush=True)
+        if number == 0:
+            gc.freeze()  # what the libraries are made of; each ledger looks through all that is not
+
+
+if __name__ == "__main__":
+    main()
