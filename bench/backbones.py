@@ -87,15 +87,21 @@ BACKBONES = {
         _hub("deberta-v3-large", "microsoft/deberta-v3-large", "deberta-v2", 24),
         _hub("gpt2", "openai-community/gpt2", "gpt2", 12),
         _hub("gpt2-large", "openai-community/gpt2-large", "gpt2", 36),
+        _hub("gpt2-xl", "openai-community/gpt2-xl", "gpt2", 48),
         _hub("opt-125m", "facebook/opt-125m", "opt", 12),
         _hub("opt-1.3b", "facebook/opt-1.3b", "opt", 24),
         _hub("gemma-2b", "google/gemma-2b", "gemma", 18),
         _hub("t5-base", "google-t5/t5-base", "t5", 12),
+        _hub("t5-large", "google-t5/t5-large", "t5", 24),
         _hub("t5-large-lm-adapt", "google/t5-large-lm-adapt", "t5", 24),
+        _hub("llama-3-8b", "meta-llama/Meta-Llama-3-8B", "llama", 32),
+        _hub("llama-3-70b", "meta-llama/Meta-Llama-3-70B", "llama", 80),
         _hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B", "llama", 16),
         _hub("mistral-7b", "mistralai/Mistral-7B-v0.3", "mistral", 32),
         _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "qwen2", 24),
+        _hub("qwen2.5-7b", "Qwen/Qwen2.5-7B", "qwen2", 28),
         _hub("qwen3-0.6b", "Qwen/Qwen3-0.6B", "qwen3", 28),
+        _hub("qwen3-8b", "Qwen/Qwen3-8B", "qwen3", 36),
     )
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -24,6 +25,9 @@ from bench.settings import Settings
 from bench.tasks import Regime, Task
 
 
+OFFLOADS = ("offload_optimizer", "offload_param")  # in zero_optimization
+
+
 class Zero(Settings):
     """A DeepSpeed configuration file, whole: batch sizes and precision in it are set from the cell."""
 
@@ -37,6 +41,13 @@ class Zero(Settings):
     @property
     def stage(self) -> int:
         return self.config.get("zero_optimization", {}).get("stage", 0)
+
+    @property
+    def unset(self) -> set[str]:
+        """The environment variables that paths of this configuration name and that are not set."""
+        offloads = (self.config.get("zero_optimization", {}).get(name, {}) for name in OFFLOADS)
+        named = re.findall(r"\$\{?(\w+)", " ".join(str(offload.get("nvme_path", "")) for offload in offloads))
+        return {name for name in named if name not in os.environ}
 
 
 class Cell(Settings):
