@@ -121,7 +121,7 @@ def check_environment(cells: list[Cell]) -> None:
 def check_data(cells: list[Cell]) -> None:
     """Reads what every cell would read, before anything starts. InputError names the first fault."""
     seen: set[tuple[str, str, int]] = set()
-    for cell in cells:
+    for cell in (cell for cell in cells if not cell.cost_only):
         key = (cell.task.name, cell.regime.label, cell.seed)
         if key not in seen:
             seen.add(key)

@@ -33,7 +33,7 @@ def configuration(cell: Cell, trainable: int) -> dict[str, Any]:
         zero["reduce_bucket_size"] = min(zero["reduce_bucket_size"], trainable)
     if "zero_hpz_partition_size" in zero:  # ranks of one host, each host with all parameters
         zero["zero_hpz_partition_size"] = min(zero["zero_hpz_partition_size"], cell.ranks)
-    for offload in (zero.get(name, {}) for name in OFFLOADS):
+    for offload in (zero.get(name) or {} for name in OFFLOADS):
         if "nvme_path" in offload:
             offload["nvme_path"] = os.path.expandvars(offload["nvme_path"])
     for precision in ("bf16", "fp16"):
@@ -43,7 +43,8 @@ def configuration(cell: Cell, trainable: int) -> dict[str, Any]:
 
 def optimizer_offload(config: dict[str, Any]) -> str:
     """Where the optimizer's state lies: none, cpu or nvme."""
-    return str(config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none"))
+    offload = config.get("zero_optimization", {}).get("offload_optimizer") or {}
+    return str(offload.get("device", "none"))
 
 
 def _check(zero: Zero) -> None:
