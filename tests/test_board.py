@@ -54,11 +54,11 @@ def test_peak_is_that_of_training_on_the_rank_that_needed_most() -> None:
 
 def test_cells_of_random_weights_have_costs_and_never_a_score() -> None:
     plain = record("a", method="full")
-    cell = {**plain.cell, "weights": "random", "attention": "eager", "compile": True}
+    cell = {**plain.cell, "weights": "random", "max_length": 64, "attention": "eager", "compile": True}
     shape = plain.model_copy(update={"name": "b", "cell": cell, "quality": None})
     text = board.markdown([shape])
     assert "test %" not in text and "dev %" not in text and "best dev" not in text
-    assert "random weights: costs only, eager attention, compiled" in text
+    assert "random weights, texts of 64 tokens: costs only, eager attention, compiled" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| full")]
     assert "–" not in row and f"{shape.cost.trainable_parameters:,}" in row
     assert "test %" in board.markdown([plain]) and "attention" not in board.markdown([plain])

@@ -171,7 +171,7 @@ def test_shapes_run_on_two_ranks_and_boards_show_their_costs(write_matrix, shape
     file = write_matrix({"backbone": shape("bert"), **keys, "zero": ["zero2", "zero3"], "ranks": 2})
     done = bench("run", file, "--results", tmp_path / "results")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "random weights: costs only" in done.stdout and "test %" not in done.stdout
+    assert "random weights, texts of 16 tokens: costs only" in done.stdout and "test %" not in done.stdout
     made = {record.labels.zero: record for record in by_name(tmp_path / "results").values()}
     bytes_of = {}
     for name, record in made.items():

@@ -150,7 +150,9 @@ def is_cost_only(cell: dict[str, Any]) -> bool:
 
 
 def _select(cell: dict[str, Any]) -> str:
-    return "random weights: costs only" if is_cost_only(cell) else str(cell.get("select")).replace("_", " ")
+    if is_cost_only(cell):
+        return f"random weights, texts of {cell.get('max_length')} tokens: costs only"
+    return str(cell.get("select")).replace("_", " ")
 
 
 def _execution(cell: dict[str, Any]) -> str:

@@ -22,6 +22,6 @@ def adamw(groups: list[dict[str, Any]], recipe: Recipe, config: dict[str, Any], 
         except RuntimeError as error:
             config["zero_force_ds_cpu_optimizer"] = False
             if world.rank == 0:
-                reason = str(error.__cause__ or error).strip().splitlines()[0]
+                reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
                 logger.warning(f"optimizer: torch's AdamW steps on the CPU, DeepSpeed's was not built: {reason}")
     return torch.optim.AdamW(groups, fused=True, **settings)
