@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bench import settings, toy
 from bench.settings import Problem, Settings, nearest, shown, unknown
+from bench.shapes import SHAPES
 
 # model_type of a Hugging Face config -> the family whose Stack walks it
 FAMILIES = {
@@ -28,6 +29,7 @@ FAMILIES = {
     "t5": "t5",
 }
 FORMS = {"gpt2": "causal", "llama": "causal", "opt": "causal", "t5": "encoder_decoder"}  # the others are masked
+NO_FLASH = {"deberta-v2", "t5"}  # model types whose attention flash-attn cannot do
 NO_BIASES = {"gemma", "llama", "mistral", "qwen3", "t5"}  # model types with no bias vector in their usual form
 
 
@@ -40,6 +42,7 @@ class Backbone(Settings):
     model_type: str
     layers: int
     lm_head: bool = True
+    weighted: bool = True  # False: a folder with a config.json and no weights
 
     @property
     def label(self) -> str:
@@ -54,7 +57,12 @@ class Backbone(Settings):
     def identity(self) -> dict[str, Any]:
         """What makes it this backbone: a folder's content, not where the folder lies."""
         hidden = {"location"} if self.source == "folder" else set[str]()
-        return self.model_dump(mode="json", exclude=hidden)
+        return self.model_dump(mode="json", exclude=hidden | {"weighted"})
+
+    @property
+    def shaped(self) -> bool:
+        """Whether it can be had with random weights."""
+        return self.source == "folder" or self.name in SHAPES
 
 
 def _hub(name: str, location: str, model_type: str, layers: int) -> Backbone:
@@ -87,15 +95,21 @@ BACKBONES = {
         _hub("deberta-v3-large", "microsoft/deberta-v3-large", "deberta-v2", 24),
         _hub("gpt2", "openai-community/gpt2", "gpt2", 12),
         _hub("gpt2-large", "openai-community/gpt2-large", "gpt2", 36),
+        _hub("gpt2-xl", "openai-community/gpt2-xl", "gpt2", 48),
         _hub("opt-125m", "facebook/opt-125m", "opt", 12),
         _hub("opt-1.3b", "facebook/opt-1.3b", "opt", 24),
         _hub("gemma-2b", "google/gemma-2b", "gemma", 18),
         _hub("t5-base", "google-t5/t5-base", "t5", 12),
+        _hub("t5-large", "google-t5/t5-large", "t5", 24),
         _hub("t5-large-lm-adapt", "google/t5-large-lm-adapt", "t5", 24),
+        _hub("llama-3-8b", "meta-llama/Meta-Llama-3-8B", "llama", 32),
+        _hub("llama-3-70b", "meta-llama/Meta-Llama-3-70B", "llama", 80),
         _hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B", "llama", 16),
         _hub("mistral-7b", "mistralai/Mistral-7B-v0.3", "mistral", 32),
         _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "qwen2", 24),
+        _hub("qwen2.5-7b", "Qwen/Qwen2.5-7B", "qwen2", 28),
         _hub("qwen3-0.6b", "Qwen/Qwen3-0.6B", "qwen3", 28),
+        _hub("qwen3-8b", "Qwen/Qwen3-8B", "qwen3", 36),
     )
 }
 
@@ -124,12 +138,10 @@ def _folder(location: str, name: object, path: str, problems: list[Problem]) -> 
     config = folder / "config.json"
     try:
         content: Any = json.loads(config.read_text("utf-8"))
-        model_type, architectures = content["model_type"], content.get("architectures") or [""]
-        if not list(folder.glob("*.safetensors")):
-            raise FileNotFoundError(f"no *.safetensors in {folder}")
+        model_type, architectures = content["model_type"], content.get("architectures")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         unset = " (is the variable set?)" if "$" in str(folder) else ""
-        message = f"found {location!r}{unset}, expected a folder with a checkpoint's config.json and weights: {error!r}"
+        message = f"found {location!r}{unset}, expected a folder with a checkpoint's config.json: {error!r}"
         problems.append(Problem(f"{path}.path", message))
         return None
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -139,6 +151,7 @@ def _folder(location: str, name: object, path: str, problems: list[Problem]) -> 
         found = content["inner_group_num"]
         problems.append(Problem(f"{path}.path", f"{config}: inner_group_num: found {found}, expected 1"))
         return None
+    weighted = any(folder.glob("*.safetensors"))
     fields = {
         "name": folder.resolve().name if name is None else name,
         "source": "folder",
@@ -146,7 +159,9 @@ def _folder(location: str, name: object, path: str, problems: list[Problem]) -> 
         "fingerprint": fingerprint(folder),
         "model_type": model_type,
         "layers": next((content[key] for key in LAYERS if key in content), None),
-        "lm_head": str(architectures[0]).endswith(LM_HEADS),
+        # a config that names no class is a shape, which can have one
+        "lm_head": str(architectures[0]).endswith(LM_HEADS) if architectures else not weighted,
+        "weighted": weighted,
     }
     return settings.parse(Backbone, fields, path, problems)
 

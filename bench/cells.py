@@ -8,20 +8,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backbones import Backbone
+from bench.backbones import NO_FLASH, Backbone
 from bench.heads import HEADS, AnswerWords, HeadSettings
 from bench.landscape import Landscape
 from bench.methods import METHODS, Method
 from bench.perturb import Regularizer, class_of
 from bench.records import Labels
 from bench.settings import Settings
-from bench.tasks import Regime, Task
+from bench.tasks import RANDOM, Regime, Task
+
+OFFLOADS = ("offload_optimizer", "offload_param")  # in zero_optimization
 
 
 class Zero(Settings):
@@ -37,6 +40,13 @@ class Zero(Settings):
     @property
     def stage(self) -> int:
         return self.config.get("zero_optimization", {}).get("stage", 0)
+
+    @property
+    def unset(self) -> set[str]:
+        """The environment variables that paths of this configuration name and that are not set."""
+        offloads = [self.config.get("zero_optimization", {}).get(name) or {} for name in OFFLOADS]
+        paths = " ".join(str(offload.get("nvme_path", "")) for offload in offloads)
+        return {name for name in re.findall(r"\$\{?(\w+)", paths) if name not in os.environ}
 
 
 class Cell(Settings):
@@ -82,6 +92,11 @@ class Cell(Settings):
     def accumulation(self) -> int:
         return self.batch_size // (self.ranks * self.micro)
 
+    @property
+    def cost_only(self) -> bool:
+        """Whether it has costs alone: of random weights quality is nothing to measure."""
+        return self.weights == "random"
+
     def content(self) -> dict[str, Any]:
         """The cell as plain data, for its record."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
@@ -105,6 +120,12 @@ class Cell(Settings):
             ("regularizer", self.regularizer.check(self.backbone) or self._regularizer_problem()),
             ("batch_size", self._batch_problem()),
             ("head", self._head_problem()),
+            ("weights", self._weights_problem()),
+            ("task", self._task_problem()),
+            ("regime", self._regime_problem()),
+            ("landscape", self._landscape_problem()),
+            ("attention", self._attention_problem()),
+            ("compile", self._compile_problem()),
         ]
         return [(field, message) for field, message in found if message is not None]
 
@@ -132,6 +153,44 @@ class Cell(Settings):
         if self.backbone.lm_head or self.head.kind == "linear":
             return None
         return f"found answer_words, but {self.backbone.name} has no LM head: expected linear"
+
+    def _weights_problem(self) -> str | None:
+        if self.cost_only:
+            built_in = "a folder with a config.json, or a name with a shape in `bench list backbones`"
+            return None if self.backbone.shaped else f"{self.backbone.name} has no shape built in: expected {built_in}"
+        if self.backbone.weighted:
+            return None
+        return f"{self.backbone.name}: found no *.safetensors in {self.backbone.location}, expected weights: random"
+
+    def _task_problem(self) -> str | None:
+        if self.cost_only == (self.task.source == RANDOM.source):
+            return None
+        expected = f"task {RANDOM.name}" if self.cost_only else "weights: random"
+        return f"found {self.task.name} with weights {self.weights}, expected {expected}"
+
+    def _regime_problem(self) -> str | None:
+        if self.task.source != RANDOM.source or self.regime == Regime():
+            return None
+        return f"found {self.regime.label}, but {self.task.name} makes the examples that the steps need: expected full"
+
+    def _landscape_problem(self) -> str | None:
+        if self.landscape is None or not self.cost_only:
+            return None
+        return "found a landscape, but weights are random: there is no trained model to look around"
+
+    def _attention_problem(self) -> str | None:
+        if self.attention != "flash_attention_2":
+            return None
+        if self.precision == "fp32":
+            return "found flash_attention_2 with precision fp32, expected bf16 or fp16"
+        if self.backbone.model_type in NO_FLASH:
+            return f"found flash_attention_2, which {self.backbone.model_type} does not have"
+        return None
+
+    def _compile_problem(self) -> str | None:
+        if self.compile and self.zero.stage == 3:
+            return f"found true with {self.zero.label}: layers that ZeRO-3 gathers as they run are not compiled"
+        return None
 
 
 FIELDS = tuple(sorted(Cell.model_fields))

@@ -41,8 +41,12 @@ def regularizers() -> Listing:
 def backbones() -> Listing:
     from bench.backbones import BACKBONES
 
-    rows = [[b.name, b.source, b.location, b.model_type, str(b.layers)] for b in BACKBONES.values()]
-    return ["name", "source", "location", "type", "layers"], [*rows, ["{path: folder}", "folder", "", "", ""]]
+    rows = [
+        [b.name, b.source, b.location, b.model_type, str(b.layers), "built in" if b.shaped else ""]
+        for b in BACKBONES.values()
+    ]
+    folder = ["{path: folder}", "folder", "", "", "", "its config.json"]
+    return ["name", "source", "location", "type", "layers", "shape for weights: random"], [*rows, folder]
 
 
 def tasks() -> Listing:

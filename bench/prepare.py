@@ -10,16 +10,21 @@ from typing import Any
 
 import torch
 
-from bench import data, toy
+from bench import data, random_tokens, toy
 from bench.backbones import Backbone
 from bench.cells import Cell, identity_json
-from bench.engine import Partitioning
+from bench.engine import DTYPES, Partitioning
 from bench.seeds import stream_seed
 from bench.stack import Stack
+from bench.stack.compiled import compile_layers
 from bench.stack.families import load
+from bench.stack.shaped import load_random
 from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
 from bench.vocabulary import Vocabulary
+
+EVALUATION_BATCH = 64  # examples per rank and forward
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,25 @@ class Encodings:
     splits: data.Splits
     answer_ids: list[int]
     vocabulary: Vocabulary
-    templater: Templater
+    templater: Templater | None  # None: there are no texts, only tokens
 
 
-def prepare(cell: Cell) -> tuple[Tuned, Encodings]:
-    """The model of a cell, freshly loaded and initialised from its seed, and its data. Collective under ZeRO-3."""
-    location = locate(cell.backbone)
+def prepare(cell: Cell, device: torch.device = CPU) -> tuple[Tuned, Encodings]:
+    """The model of a cell, freshly loaded and initialised from its seed, and its data. Collective under ZeRO-3.
+
+    On `device` where its weights are random: what a checkpoint has, the engine moves there.
+    """
     partitioning = Partitioning.of(cell)
-    stack = load(cell.backbone, location, partitioning)
-    plain = cell.head.kind == "linear"
-    length = min(cell.max_length, stack.max_text)
-    encodings = encode(cell, location, plain, length, stack.word_embeddings.num_embeddings)
+    if cell.cost_only:
+        weights = stream_seed(cell.seed, "weights")
+        stack = load_random(cell.backbone, DTYPES[cell.precision], device, weights, partitioning, cell.attention)
+        encodings = draw(cell, stack, EVALUATION_BATCH * cell.ranks)
+    else:
+        location = locate(cell.backbone)
+        stack = load(cell.backbone, location, partitioning, cell.attention)
+        plain = cell.head.kind == "linear"
+        length = min(cell.max_length, stack.max_text)
+        encodings = encode(cell, location, plain, length, stack.word_embeddings.num_embeddings)
     tuned = assemble(cell, stack, encodings.vocabulary, encodings.answer_ids, partitioning)
     return tuned, encodings
 
@@ -59,10 +72,21 @@ def assemble(
         torch.manual_seed(stream_seed(cell.seed, "init"))
         attachment = cell.method.attach(stack, words)
         head = cell.head.build(stack, answer_ids)
+    if cell.compile:
+        compile_layers(stack)
     tuned = Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing)
     if not cell.method.trains_head_only and all(name.startswith("head.") for name in tuned.trainable()):
         raise ValueError(f"method: {cell.method.label} trains nothing but the head on {cell.backbone.label}")
     return tuned
+
+
+def draw(cell: Cell, stack: Stack, each: int) -> Encodings:
+    """Random tokens for a cost-only cell; `each`: examples of dev and of test."""
+    words = random_tokens.vocabulary(stack.config, stack.word_embeddings.num_embeddings)
+    made = random_tokens.examples(cell, words.ordinary, min(cell.max_length, stack.max_text), each)
+    texts = {split: [data.Example((), one.label) for one in encoded] for split, encoded in made.items()}
+    splits = data.Splits(**texts, sample="", data="")
+    return Encodings(**made, splits=splits, answer_ids=[*random_tokens.ANSWERS], vocabulary=words, templater=None)
 
 
 def locate(backbone: Backbone) -> str:

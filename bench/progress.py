@@ -72,9 +72,10 @@ def shortened(name: str) -> str:
 
 
 def summary(record: Record) -> str:
-    if record.quality is None or record.cost is None:
+    if record.cost is None:
         why = record.failure.exception.splitlines()[0][:100] if record.failure else ""
         return f"{record.status}: {why}"
     speed = record.cost.tokens_per_second
     shown = "" if speed is None else f", {speed:,.0f} tokens/s"
-    return f"test {100 * record.quality.test:.1f} %{shown}, {sum(record.cost.seconds.values()):.1f} s"
+    score = "costs only" if record.quality is None else f"test {100 * record.quality.test:.1f} %"
+    return f"{score}{shown}, {sum(record.cost.seconds.values()):.1f} s"

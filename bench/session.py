@@ -44,6 +44,7 @@ class Session:
             return 0
         started = True
         if left:
+            check_environment(left)
             check_data(left)
             started = self._launch(loaded.name, left, where, preflight)
         done = self._finish(cells)
@@ -109,10 +110,18 @@ class Session:
         self.console.print(line, highlight=False, markup=False)
 
 
+def check_environment(cells: list[Cell]) -> None:
+    """InputError names the variables that ZeRO configurations need and that are not set."""
+    needed = {(name, cell.zero.label) for cell in cells for name in cell.zero.unset}
+    if needed:
+        message = "is not set: {} expects the path of a folder in it"
+        raise InputError("environment", [Problem(name, message.format(zero)) for name, zero in sorted(needed)])
+
+
 def check_data(cells: list[Cell]) -> None:
     """Reads what every cell would read, before anything starts. InputError names the first fault."""
     seen: set[tuple[str, str, int]] = set()
-    for cell in cells:
+    for cell in (cell for cell in cells if not cell.cost_only):
         key = (cell.task.name, cell.regime.label, cell.seed)
         if key not in seen:
             seen.add(key)

@@ -39,6 +39,10 @@ class InputError(ValueError):
         super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
 
 
+class Unsupported(RuntimeError):
+    """This machine, or what is installed on it, cannot do what a cell asks for. `str` is one line."""
+
+
 def nearest(found: object, names: Iterable[str]) -> str:
     """` (did you mean x?)` when a valid name is close to `found`, else the empty string."""
     close = difflib.get_close_matches(str(found), list(names), n=1, cutoff=0.6)

@@ -16,7 +16,7 @@ from bench.settings import Problem, Settings, shown, unknown
 
 class Task(Settings):
     name: str
-    source: Literal["folder", "built-in"]
+    source: Literal["folder", "built-in", "random"]
     folders: tuple[str, ...] = ()  # below BENCH_DATA, the first that exists
     splits: dict[str, str]  # train, test and, where it is given, dev -> the name of its file
     fields: tuple[str, ...]  # one text, or two
@@ -45,6 +45,17 @@ def _built_in(attribute: int, natural: bool) -> Task:
     )
 
 
+# two classes, every example as long as `max_length`: what cost-only cells run on
+RANDOM = Task(
+    name="random-tokens",
+    source="random",
+    splits={},
+    fields=(),
+    labels=(0, 1),
+    words=("", ""),
+    masked="",
+    causal="",
+)
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -82,6 +93,7 @@ TASKS: dict[str, Task] = {
             masked="{premise} ? {mask} , {hypothesis}",
             causal="{premise}{hypothesis} They are",
         ),
+        RANDOM,
     )
 }
 

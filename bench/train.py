@@ -16,7 +16,7 @@ from bench.cells import Cell
 from bench.engine import Engine, World, size
 from bench.landscape import measure
 from bench.perturb import Rewriting, Run
-from bench.prepare import Encodings, prepare
+from bench.prepare import EVALUATION_BATCH, Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
 from bench.records import Cost, Point, Quality, Record, Surfaces
@@ -26,7 +26,6 @@ from bench.templates import Encoded
 from bench.tuned import Tuned
 from bench.views import Pass
 
-EVALUATION_BATCH = 64  # examples per rank and forward
 WARMUP_STEPS = 5  # not timed
 
 
@@ -57,7 +56,7 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
     with ledger.setup() as made:
         with clock.phase("load"):
             tell(Progress("load", 0, cell.steps))
-            tuned, encodings = prepare(cell)
+            tuned, encodings = prepare(cell, world.device)
         with clock.phase("setup"):
             engine = Engine(tuned, cell, world)
         made += [engine.tuned, engine.optimizer]
@@ -183,6 +182,8 @@ class _Run:
         bad = next((first + i for i, loss in enumerate(losses) if loss != loss or abs(loss) == float("inf")), None)
         if bad is not None:
             raise Diverged(bad)
+        if self.cell.cost_only:
+            return
         with self.clock.phase("evaluate"):
             dev = share_right(self._outcomes(self.encodings.dev))
         self.curve.append(Point(step=step, train_loss=sum(losses) / len(losses), dev=dev))
@@ -190,16 +191,16 @@ class _Run:
         if self.cell.select == "best_dev" and (self.best is None or dev > self.best[0]):
             self.best = (dev, step, self.engine.state())
 
-    def quality(self) -> Quality:
-        """On test with the selected weights."""
+    def quality(self) -> Quality | None:
+        """On test with the selected weights; None of random ones, which are evaluated for what it costs."""
         self.tell(Progress("evaluate", self.cell.steps, self.cell.steps))
-        dev, step = self.curve[-1].dev, self.cell.steps
         with self.clock.phase("evaluate"):
-            if self.best is not None:
-                dev, step, state = self.best
-                if step != self.cell.steps:
-                    self.engine.load(state)
+            if self.best is not None and self.best[1] != self.cell.steps:
+                self.engine.load(self.best[2])
             outcomes = self._outcomes(self.encodings.test, measured=True)
+        if self.cell.cost_only:
+            return None
+        dev, step = (self.curve[-1].dev, self.cell.steps) if self.best is None else self.best[:2]
         splits = self.encodings.splits
         return Quality(
             metric=self.cell.task.metric,

@@ -25,6 +25,7 @@ from bench.cells import Cell, rebuild
 from bench.engine import World
 from bench.profiler import PhaseClock
 from bench.records import Failure, Record, Status
+from bench.settings import Unsupported
 from bench.train import Diverged, Progress, now, run_cell
 
 MAX_CELLS = 200  # of one group: every engine leaves a little behind
@@ -100,6 +101,8 @@ def end(results: Path, record: Record) -> NoReturn:
 def status_of(error: Exception) -> Status:
     if isinstance(error, Diverged):
         return "diverged"
+    if isinstance(error, Unsupported):
+        return "unsupported"
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return "out_of_memory"

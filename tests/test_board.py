@@ -52,6 +52,21 @@ def test_peak_is_that_of_training_on_the_rank_that_needed_most() -> None:
     assert setting.rows[0].peak_bytes == 2 * 2**20
 
 
+def test_cells_of_random_weights_have_costs_and_never_a_score() -> None:
+    plain = record("a", method="full")
+    cell = {**plain.cell, "weights": "random", "max_length": 64, "attention": "eager", "compile": True}
+    shape = plain.model_copy(update={"name": "b", "cell": cell, "quality": None})
+    text = board.markdown([shape])
+    assert "test %" not in text and "dev %" not in text and "best dev" not in text
+    assert "random weights, texts of 64 tokens: costs only, eager attention, compiled" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| full")]
+    assert "–" not in row and f"{shape.cost.trainable_parameters:,}" in row
+    assert "test %" in board.markdown([plain]) and "attention" not in board.markdown([plain])
+    one, two = csv.DictReader(io.StringIO(board.csv([plain, shape])))
+    assert (two["weights"], two["attention"], two["compile"], two["test"]) == ("random", "eager", "True", "")
+    assert one["weights"] == "" and one["test"] and ",attention," not in board.csv([plain])
+
+
 def test_markup_in_records_is_harmless() -> None:
     evil = "<script>alert(1)</script> | a * b ` c\nd"
     text = board.markdown([record("a", method=evil, task=evil)])

@@ -41,10 +41,22 @@ FORBIDDEN = {
 }
 # a library -> the only files of ours that import it
 KEPT_IN = {
-    "deepspeed": {"engine/engine.py", "engine/world.py", "engine/zero3.py"},
+    "deepspeed": {"engine/engine.py", "engine/optimizer.py", "engine/world.py", "engine/zero3.py"},
     "triton": {"kernels/triton/ascent.py", "kernels/triton/noise.py", "kernels/triton/swap.py"},
     "matplotlib": {"board/figures.py"},
     "peft": {"methods/peft.py"},
+}
+
+
+STAGES = {
+    **{f"zero{stage}": stage for stage in range(4)},
+    **{"zero2_offload": 2, "zero3_offload": 3, "zero3_nvme": 3, "zeropp": 3},
+}
+ADDED = {
+    "zero2_offload": {"offload_optimizer"},
+    "zero3_offload": {"offload_optimizer", "offload_param"},
+    "zero3_nvme": {"offload_optimizer", "offload_param"},
+    "zeropp": {"zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients"},
 }
 
 
@@ -89,8 +101,11 @@ def test_libraries_are_kept_in_their_places(library: str) -> None:
 
 def test_ds_configs_differ_in_zero_optimization_only() -> None:
     configs = {file.stem: json.loads(file.read_text()) for file in (ROOT / "ds_configs").glob("*.json")}
-    stages = {name: config.pop("zero_optimization")["stage"] for name, config in configs.items()}
-    assert stages == {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3}
+    zero = {name: config.pop("zero_optimization") for name, config in configs.items()}
+    assert {name: one["stage"] for name, one in zero.items()} == STAGES
+    for name, one in zero.items():  # beside its stage's own settings only what its name says
+        added = {key for key, value in one.items() if zero[f"zero{one['stage']}"].get(key) != value}
+        assert added == ADDED.get(name, set()), name
     reference = configs.pop("zero0")
     for name, config in configs.items():
         assert config == reference, name
@@ -148,4 +163,4 @@ print(*files.shipped_names("ds_configs", ".json"))
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["zero0", "zero1", "zero2", "zero3"]
+    assert done.stdout.split() == sorted(STAGES)

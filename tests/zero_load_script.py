@@ -30,6 +30,7 @@ from bench.perturb.none import NoRegularizer
 from bench.profiler.live import LiveTensors, held, storages
 from bench.stack import Stack
 from bench.stack.families import load
+from bench.stack.shaped import load_random
 from bench.tuned import Tuned
 from bench.views import Pass, View
 from bench.vocabulary import Vocabulary
@@ -112,6 +113,31 @@ def check_equal(folder: Path, precision: str) -> None:
     torch.nn.functional.linear = LINEAR
 
 
+def check_random(folder: Path, family: str, world: World) -> None:
+    """Random weights under ZeRO-3: the same names and ties as an ordinary start, of the same sizes, on every rank."""
+    cell = cell_of(folder / family, "zero3", "bf16")
+    partitioning = Partitioning.of(cell)
+    stack = load_random(cell.backbone, torch.float32, torch.device("cpu"), 7, partitioning)
+    again = load_random(cell.backbone, torch.float32, torch.device("cpu"), 7, partitioning)
+    plain = load_random(cell.backbone, torch.bfloat16, torch.device("cpu"), 7)
+    expected, found, same = named(plain), named(stack), named(again)
+    assert expected.keys() == found.keys()
+    assert sum(map(size, stack.parameters())) == sum(p.numel() for p in plain.parameters())
+    for name, start in expected.items():
+        assert found[name].dtype == start.dtype == torch.bfloat16
+        with gathered(found[name]), gathered(same[name]):
+            spread = found[name].float().std(unbiased=False).item()
+            assert torch.equal(found[name], same[name]), (family, name)
+            sums = world.gather(found[name].double().sum().item())
+            mean = found[name].float().mean().item()
+        wanted = start.float().std(unbiased=False).item()
+        # what is drawn: its deviation to four of its own standard errors; what is not: equal
+        assert abs(spread - wanted) <= 4 * wanted * start.numel() ** -0.5, (family, name, spread, wanted)
+        assert wanted > 0 or mean == start.float().mean().item(), (family, name)
+        assert len(set(sums)) == 1, (family, name)
+    torch.nn.functional.linear = LINEAR
+
+
 def named(stack: Stack) -> dict[str, torch.nn.Parameter]:
     return dict(stack.named_parameters(remove_duplicate=False))
 
@@ -163,6 +189,8 @@ def main() -> None:
     for name in ("bert", "roberta", "gpt2", "llama", "sharded", "headless", "legacy", "differ"):
         for precision in ("fp32", "bf16") if name in TRAINED else ("fp32",):
             check_equal(folder / name, precision)
+    for family in ("bert", "roberta", "gpt2", "llama"):
+        check_random(folder, family, world)
     check_errors(folder)
     for family, trained in TRAINED.items():
         for method, precision in trained:

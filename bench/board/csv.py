@@ -7,6 +7,8 @@ import io
 
 from bench.records import Record, Surface
 
+USUAL = {"weights": "pretrained", "attention": "sdpa", "compile": False}  # columns only where a cell has another value
+
 
 def csv(records: list[Record]) -> str:
     lines = [line(record) for record in sorted(records, key=lambda record: record.name)]
@@ -26,6 +28,7 @@ def line(record: Record) -> dict[str, object]:
     made |= {
         key: cell.get(key) for key in ("ranks", "precision", "checkpointing", "steps", "batch_size", "select", "seed")
     }
+    made |= {key: cell[key] for key, usual in USUAL.items() if cell.get(key, usual) != usual}
     made |= {
         "metric": quality.metric if quality else None,
         "dev": quality.dev if quality else None,

@@ -86,6 +86,11 @@ class Setting:
     details: str
     rows: tuple[Row, ...]  # best mean on test first
 
+    @property
+    def cost_only(self) -> bool:
+        """Of random weights, which have no scores."""
+        return is_cost_only(self.rows[0].records[0].cell)
+
 
 def settings(records: Iterable[Record]) -> list[Setting]:
     """Every setting in the records, by title."""
@@ -103,8 +108,8 @@ def _title(record: Record) -> tuple[str, str]:
     title = " · ".join((labels.task, labels.regime, labels.backbone, f"{labels.zero}, {_ranks(cell)}"))
     details = (
         f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
-        f"{labels.head}, {str(cell.get('select')).replace('_', ' ')}"
-        f"{', checkpointing' if cell.get('checkpointing') else ''}{_landscape(cell.get('landscape'))}"
+        f"{labels.head}, {_select(cell)}"
+        f"{', checkpointing' if cell.get('checkpointing') else ''}{_execution(cell)}{_landscape(cell.get('landscape'))}"
     )
     return title, details
 
@@ -138,6 +143,23 @@ def _best_first(row: Row) -> tuple[float, str, str]:
 def _ranks(cell: dict[str, Any]) -> str:
     ranks = cell.get("ranks")
     return f"{ranks} rank" if ranks == 1 else f"{ranks} ranks"
+
+
+def is_cost_only(cell: dict[str, Any]) -> bool:
+    return cell.get("weights") == "random"
+
+
+def _select(cell: dict[str, Any]) -> str:
+    if is_cost_only(cell):
+        return f"random weights, texts of {cell.get('max_length')} tokens: costs only"
+    return str(cell.get("select")).replace("_", " ")
+
+
+def _execution(cell: dict[str, Any]) -> str:
+    """How the layers are run, where it is not the usual way."""
+    attention = cell.get("attention", "sdpa")
+    named = "" if attention == "sdpa" else f", {attention.replace('_', ' ')} attention"
+    return named + (", compiled" if cell.get("compile") else "")
 
 
 def _landscape(settings: dict[str, Any] | None) -> str:

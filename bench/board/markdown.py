@@ -24,6 +24,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "trainable": lambda row: number(row.trainable_parameters, 0),
 }
 
+SCORES = {"test %", "dev %"}
+
 
 def markdown(records: list[Record]) -> str:
     """The whole board. Test and dev are mean ± sample standard deviation over seeds."""
@@ -47,7 +49,9 @@ def markdown(records: list[Record]) -> str:
 
 
 def section(setting: Setting) -> str:
-    columns = {name: show for name, show in COLUMNS.items() if name != "sharpness" or has_sharpness(setting)}
+    left_out = set[str]() if has_sharpness(setting) else {"sharpness"}
+    left_out |= SCORES if setting.cost_only else set[str]()
+    columns = {name: show for name, show in COLUMNS.items() if name not in left_out}
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
     board = f"## {text(setting.title)}\n\n{text(setting.details)}\n\n{table(list(columns), rows, left=2)}"
     return board + regularizer_costs(setting)

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bench.cells import Cell
 from bench.engine.configuration import DTYPES, configuration
+from bench.engine.optimizer import adamw
 from bench.engine.world import World
 from bench.engine.zero3 import convert_unpartitioned, gather_frozen_layers_whole, gather_together, gathered, size
 from bench.methods import Recipe
@@ -47,11 +48,12 @@ class Engine:
 
         self._engine: Any
         self.optimizer: Any
+        config = configuration(cell, sum(map(size, self.trainable.values())))
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=tuned,
-            optimizer=_optimizer(self.trainable, recipe),
+            optimizer=adamw(_groups(self.trainable, recipe), recipe, config, world),
             lr_scheduler=schedule,
-            config=configuration(cell, sum(map(size, self.trainable.values()))),
+            config=config,
             dist_init_required=False,
         )
 
@@ -138,14 +140,13 @@ def factor(recipe: Recipe, step: int, steps: int) -> float:
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
-def _optimizer(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; vectors are not decayed: biases, norms, scales, also those kept as one row or column."""
+def _groups(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    """Vectors are not decayed: biases, norms, scales, also those kept as one row or column."""
     vectors = {name for name, p in trainable.items() if size(p) == max(getattr(p, "ds_shape", p.shape), default=1)}
     decayed = [p for name, p in trainable.items() if name not in vectors]
     rest = [p for name, p in trainable.items() if name in vectors]
-    groups = [
+    return [
         {"params": params, "weight_decay": decay}
         for params, decay in ((decayed, recipe.weight_decay), (rest, 0.0))
         if params
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon)

@@ -47,6 +47,12 @@ class Partitioning:
             if torch.distributed.get_rank() == 0:
                 parameter.copy_(read())
 
+    def start(self, parameters: list[torch.nn.Parameter], write: Callable[[], None]) -> None:
+        """Has `write` give all of `parameters` their values; only rank 0 does. A collective call."""
+        with gathered(*parameters, writer=0):
+            if torch.distributed.get_rank() == 0:
+                write()
+
     @contextlib.contextmanager
     def attaching(self) -> Generator[None, None, None]:
         """Inside, peft gathers the weights that it computes a start from: it asks transformers whether it must."""
@@ -85,12 +91,13 @@ def gather_frozen_layers_whole(tuned: Tuned) -> None:
 
 
 @contextlib.contextmanager
-def gathered(parameter: torch.nn.Parameter, writer: int | None = None) -> Generator[None, None, None]:
-    """The whole of a parameter that ZeRO-3 has partitioned; what rank `writer` wrote goes to all."""
-    if not hasattr(parameter, "ds_id"):
+def gathered(*parameters: torch.nn.Parameter, writer: int | None = None) -> Generator[None, None, None]:
+    """The whole of parameters, where ZeRO-3 has partitioned them; what rank `writer` wrote goes to all."""
+    partitioned = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not partitioned:
         yield
         return
-    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=writer):
+    with deepspeed.zero.GatheredParameters(partitioned, modifier_rank=writer):
         yield
 
 

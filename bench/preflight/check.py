@@ -66,7 +66,7 @@ def model(probe: Cell) -> Tuned:
     """The same on every rank."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(probe.seed, "preflight"))
-        stack = tiny(probe.backbone.model_type, probe.backbone.layers, probe.backbone.lm_head)
+        stack = tiny(probe.backbone.model_type, probe.backbone.layers, probe.backbone.lm_head, probe.attention)
         answers = list(range(FIRST_WORD, FIRST_WORD + len(probe.task.labels)))
         tuned = assemble(probe, stack, words(probe), answers)
         with torch.no_grad():

@@ -48,6 +48,7 @@ def reduce(cell: Cell) -> Cell:
         regularizer=cell.regularizer.probed,
         seed=0,
         steps=1,
+        weights=Cell.model_fields["weights"].get_default(),
         micro_batch_size=MICRO,
         batch_size=cell.ranks * MICRO * passes,
         select="last",

@@ -27,6 +27,7 @@ class Ledger:
     def __init__(self, device: torch.device, rank: int, host: str, tracker: type[LiveTensors] = LiveTensors):
         self.device, self.rank, self.host, self._tracker = device, rank, host, tracker
         self.rows: list[Memory] = []
+        self.trackers: list[LiveTensors] = []  # of each row
         self._allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         # weak: what was there before may go while the cell runs
         self._before = [weakref.ref(storage) for storage in storages(held(), device)]
@@ -80,6 +81,7 @@ class Ledger:
         self._add(phase, peak, reserved, tracker)
 
     def _add(self, phase: str, peak: int, reserved: int | None, tracker: LiveTensors) -> None:
+        self.trackers.append(tracker)
         owned = {owner: tracker.at_peak.get(owner, 0) for owner in OWNERS}
         owned["other"] += peak - sum(owned.values())
         self.rows.append(

@@ -17,8 +17,10 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.utils import logging
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from bench.backbones import FAMILIES, Backbone
+from bench.settings import Unsupported
 from bench.stack.albert import Albert
 from bench.stack.bert import Bert, Roberta
 from bench.stack.core import Stack
@@ -54,35 +56,42 @@ def build(model: PreTrainedModel) -> Stack:
     return STACKS[FAMILIES[model_type]](model)
 
 
-def load(backbone: Backbone, location: str, partitioning: Partitioning | None = None) -> Stack:
+def load(backbone: Backbone, location: str, partitioning: Partitioning | None = None, attention: str = "sdpa") -> Stack:
     """The Stack of `backbone` from `location` (a folder, or a name on the hub), frozen, in eval mode.
 
     In fp32 and whole; with `partitioning`, a collective call, in its precision and partitioned from the start.
-    ValueError names the weights that the checkpoint lacks.
+    ValueError names the weights that the checkpoint lacks, Unsupported an attention that is not installed.
     """
     logging.disable_progress_bar()
     stack = STACKS[FAMILIES[backbone.model_type]]
     revision = backbone.revision or "main"
-    options = {} if backbone.lm_head else stack.headless_options
+    options = attention_options(attention) | ({} if backbone.lm_head else stack.headless_options)
     missing: set[str] = set()
     for variant in stack.variants:
         config = AutoConfig.from_pretrained(location, revision=revision, **variant)
         if partitioning is None:
             only_safe = None if backbone.source == "hub" else True  # some on the hub have no other than *.bin
             reading = {"dtype": torch.float32, "use_safetensors": only_safe, "output_loading_info": True}
-            model, info = _auto(backbone).from_pretrained(
+            model, info = auto(backbone).from_pretrained(
                 location, config=config, revision=revision, **reading, **options
             )
             lacking: set[str] = set(info["missing_keys"])
         else:
-            model, lacking = load_partitioned(_auto(backbone), config, location, revision, partitioning, **options)
+            model, lacking = load_partitioned(auto(backbone), config, location, revision, partitioning, **options)
         if not lacking:
             return build(model).eval()
         missing = missing or lacking
     raise ValueError(f"backbone: the checkpoint {location} lacks {', '.join(sorted(missing))}")
 
 
-def _auto(backbone: Backbone) -> Any:
+def attention_options(attention: str) -> dict[str, Any]:
+    """What transformers is told of a cell's `attention`. sdpa is its own choice: DeBERTa has none but its own."""
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise Unsupported("attention: flash_attention_2 needs the package flash-attn and a CUDA device")
+    return {} if attention == "sdpa" else {"attn_implementation": attention}
+
+
+def auto(backbone: Backbone) -> Any:
     """The class of transformers that reads `backbone`."""
     if not backbone.lm_head:
         return AutoModel

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
+from bench.settings import Unsupported
 from bench.stack.core import Site, parts
 from bench.stack.decoder import Decoder
 from bench.stack.stream import Batch, KeysValues, Stream, at
@@ -53,7 +54,10 @@ class Llama(Decoder):
         """Per kind of attention its mask; and the rotations, of which the prompt has -P..-1.
 
         A sliding window does not hide the prompt: a late prompt that the answer cannot see would do nothing.
+        Unsupported where flash-attn would: its windows have no exceptions.
         """
+        if stream.prompt_tokens and "sliding_attention" in self.kinds and "flash" in self.config._attn_implementation:
+            raise Unsupported("attention: the sliding windows of flash_attention_2 hide prompts")
         length = stream.states.shape[1]
         positions = torch.arange(length, device=stream.states.device)[None] - stream.prompt_tokens
         masks = {

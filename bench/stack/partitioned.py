@@ -38,6 +38,10 @@ class Partitioning(Protocol):
         """Gives `parameter` the values that `read` gives; not every rank reads."""
         ...
 
+    def start(self, parameters: list[nn.Parameter], write: Callable[[], None]) -> None:
+        """Has `write` give all of `parameters` their values; not every rank does."""
+        ...
+
 
 def load_partitioned(
     auto: Any, config: Any, location: str, revision: str, partitioning: Partitioning, **options: Any

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from bench.backbones import FAMILIES
 from bench.stack.core import Stack
-from bench.stack.families import LOADERS, STACKS, build
+from bench.stack.families import LOADERS, STACKS, attention_options, build
 
 VOCABULARY, HIDDEN, POSITIONS = 101, 192, 64
 FIRST_WORD = 5  # smaller ids are special tokens
@@ -50,13 +50,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny(model_type: str, layers: int, lm_head: bool) -> Stack:
+def tiny(model_type: str, layers: int, lm_head: bool, attention: str = "sdpa") -> Stack:
     """A frozen Stack in fp32 and eval mode, without dropout. Its weights come from torch's generator."""
     config: Any = AutoConfig.for_model(model_type, **SHAPE, num_hidden_layers=layers, **SPECIAL.get(model_type, {}))
     for name, value in config.to_dict().items():
         if "drop" in name and isinstance(value, float):
             setattr(config, name, 0.0)
-    stack = build(_model(config, lm_head)).eval()
+    stack = build(_model(config, lm_head, attention)).eval()
     with torch.no_grad():
         for parameter in stack.parameters():
             if parameter.dim() > 1:
@@ -64,8 +64,8 @@ def tiny(model_type: str, layers: int, lm_head: bool) -> Stack:
     return stack
 
 
-def _model(config: Any, lm_head: bool) -> PreTrainedModel:
-    stack = STACKS[FAMILIES[config.model_type]]
+def _model(config: Any, lm_head: bool, attention: str) -> PreTrainedModel:
+    stack, options = STACKS[FAMILIES[config.model_type]], attention_options(attention)
     if lm_head:
-        return LOADERS[stack.form].from_config(config)
-    return AutoModel.from_config(config, **stack.headless_options)
+        return LOADERS[stack.form].from_config(config, **options)
+    return AutoModel.from_config(config, **options, **stack.headless_options)

@@ -1,0 +1,27 @@
+"""AdamW in the form that suits where its state lies: fused on the device, DeepSpeed's own on the CPU of an offload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
+from deepspeed.utils import logger
+
+from bench.engine.configuration import optimizer_offload
+from bench.engine.world import World
+from bench.methods import Recipe
+
+
+def adamw(groups: list[dict[str, Any]], recipe: Recipe, config: dict[str, Any], world: World) -> torch.optim.Optimizer:
+    """Of the parameters in `groups`. Where DeepSpeed's cannot be built, torch's, and `config` is told to take it."""
+    settings: dict[str, Any] = {"lr": recipe.learning_rate, "betas": recipe.betas, "eps": recipe.epsilon}
+    if optimizer_offload(config) != "none":
+        try:
+            return DeepSpeedCPUAdam(groups, **settings)  # its AdamW form; compiled on first use, for half a minute
+        except RuntimeError as error:
+            config["zero_force_ds_cpu_optimizer"] = False
+            if world.rank == 0:
+                reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
+                logger.warning(f"optimizer: torch's AdamW steps on the CPU, DeepSpeed's was not built: {reason}")
+    return torch.optim.AdamW(groups, fused=True, **settings)

@@ -1,0 +1,19 @@
+"""Layers by torch.compile."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.stack.core import Stack
+
+VARIANTS = 64  # of one layer's code: training and not, one row of it, lengths
+
+
+def compile_layers(stack: Stack) -> None:
+    """Each layer is compiled when it is first called, with what a method has put into it; alike ones share the code.
+
+    What was compiled for other stacks is forgotten: torch runs what exceeds its number of variants uncompiled.
+    """
+    torch.compiler.reset()
+    for layer in stack.layers:
+        layer.compile(dynamic=True, recompile_limit=VARIANTS)
