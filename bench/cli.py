@@ -32,6 +32,12 @@ LauncherOption = Annotated[list[str] | None, typer.Option(help="Passed on to dee
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
+RESERVE = "2GiB"
+ReserveOption = Annotated[
+    str, typer.Option(help="Of the GPU's memory, kept for what is not the allocator's: context, NCCL, fragmentation.")
+]
+
+
 class Listing(str, Enum):
     methods = "methods"
     backbones = "backbones"
@@ -87,6 +93,29 @@ def preflight(
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def plan(
+    matrix: MatrixArgument,
+    world_size: Annotated[list[int] | None, typer.Option(min=1, help="Ranks, in place of the matrix's own.")] = None,
+    gpu_memory: Annotated[str | None, typer.Option(help="Of a GPU, e.g. 80GiB: says what fits.")] = None,
+    reserve: ReserveOption = RESERVE,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict the memory of each rank by owner, before anything is launched: without a GPU or weights."""
+    from bench.predict import session
+    from bench.predict.plan import content, errors, table
+
+    budget = None if gpu_memory is None else size(gpu_memory, "--gpu-memory") - size(reserve, "--reserve")
+    entries = session.plan(matrix, world_size or [])
+    if as_json:
+        print(json.dumps([content(entry, entries, budget) for entry in entries], indent=1))
+    else:
+        show(*table(entries, budget))
+    for line in errors(entries):
+        print(f"not predicted: {line}", file=sys.stderr)
+    raise typer.Exit(SOME_FAILED if errors(entries) else DONE)
 
 
 @app.command()
@@ -197,6 +226,16 @@ def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         wide.width = 10_000
         wide.width = wide.measure(table).maximum
     wide.print(table)
+
+
+def size(text: str, option: str) -> int:
+    """Bytes of `80GiB`, `80GB`, `512MiB`, ...; what is none ends the command."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        fail(f"command line: {option}: found {text!r}, expected a size as 80GiB")
 
 
 def fail(message: str) -> NoReturn:

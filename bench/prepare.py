@@ -12,10 +12,11 @@ import torch
 
 from bench import data, random_tokens, toy
 from bench.backbones import Backbone
+from bench.batches import collate
 from bench.cells import Cell, identity_json
 from bench.engine import DTYPES, Partitioning
 from bench.seeds import stream_seed
-from bench.stack import Stack
+from bench.stack import Batch, Stack
 from bench.stack.compiled import compile_layers
 from bench.stack.families import load
 from bench.stack.shaped import load_random
@@ -38,6 +39,10 @@ class Encodings:
     answer_ids: list[int]
     vocabulary: Vocabulary
     templater: Templater | None  # None: there are no texts, only tokens
+
+    def batch(self, examples: Sequence[Encoded], ids: list[int], keys: list[int], device: torch.device) -> Batch:
+        """Those of `examples`, in this order."""
+        return collate([examples[i] for i in ids], self.vocabulary.pad, keys, ids, device)
 
 
 def prepare(cell: Cell, device: torch.device = CPU) -> tuple[Tuned, Encodings]:

@@ -100,6 +100,10 @@ class Cost(Settings):
     feature_cache_built: int | None = None  # examples that were not in it
 
 
+# whose a rank's memory is; see bench.profiler.memory
+OWNERS = ("parameters", "gradients", "optimizer_state", "communication", "feature_cache", "activations", "other")
+
+
 class Memory(Settings):
     """One rank in one phase, in bytes."""
 
@@ -110,7 +114,20 @@ class Memory(Settings):
     peak_reserved_bytes: int | None  # None on a CPU
     rss_bytes: int | None  # resident set of the process at the end of the phase
     outside_allocator_bytes: int | None = None  # device memory of the process that is not the allocator's (NVML)
-    owners: dict[str, int]  # bytes at the peak, see bench.profiler.memory; they add up to it
+    owners: dict[str, int]  # bytes at the peak of each of OWNERS; they add up to it
+
+
+class Predicted(Settings):
+    """What a dry run gave for the rank that needs most, in bytes."""
+
+    tokens: int  # of every example
+    device: dict[str, dict[str, int]]  # by phase and owner at its peak: train, evaluate
+    host: dict[str, int]  # by owner, in training: what a ZeRO configuration keeps in host memory or on NVMe
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of the device, in the phase that needs most."""
+        return max(sum(owners.values()) for owners in self.device.values())
 
 
 class Surface(Settings):
@@ -164,7 +181,7 @@ class Record(Settings):
     cost: Cost | None = None
     memory: tuple[Memory, ...] = ()
     landscape: Surfaces | None = None
-    predicted: dict[str, Any] | None = None
+    predicted: Predicted | None = None
     environment: Environment | None = None
     started: str  # ISO 8601, UTC
     finished: str

@@ -59,8 +59,7 @@ def _steps(cell: Cell, engine: Engine, encodings: Encodings, ledger: Ledger) -> 
         batch = encodings.batch(encodings.test, rows, rows, ledger.device)
         with ledger.step("evaluate", engine.tuned, engine.optimizer):
             engine.tuned.head.scores(engine.tuned.logits(batch)).argmax(1)
-    setup, train, doubled, evaluate = ledger.trackers
-    return Dry(setup.moments, train.moments, doubled.moments, evaluate.moments)
+    return Dry(*[tracker.moments for tracker in ledger.trackers if isinstance(tracker, Timeline)])
 
 
 def _passes(cell: Cell, engine: Engine, encodings: Encodings, examples: int) -> Iterator[Pass]:

@@ -42,7 +42,7 @@ class Seen:
         return (1 / ranks - 1 / self.ranks) / (1 / self.ranks - 1 / self.more_ranks)
 
     def peak(self, ranks: int, examples: int, elsewhere: frozenset[str] = frozenset()) -> dict[str, int]:
-        """Bytes by owner at the peak of the device; `elsewhere`: owners that are not on it, and do not make the peak."""
+        """Bytes by owner at the peak of the device; `elsewhere`: owners that are not on it."""
         found = self.bytes(ranks, examples)
         highest = max(found, key=lambda moment: sum(size for owner, size in moment.items() if owner not in elsewhere))
         return {owner: max(0, round(size)) for owner, size in highest.items()}

@@ -16,9 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
 SMALL = 2**17  # elements
-LARGE = 2**28  # bytes from which the system is told that they will not be written, which it may refuse otherwise
 SHAPING = (torch.ops.aten.set_, torch.ops.aten.resize_)  # they change what a tensor is, not what is in it
-NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # has a name from Python 3.11 on
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # the system may refuse more than it has otherwise; named from 3.11
 
 
 class Hollow(TorchDispatchMode):
@@ -84,10 +83,7 @@ def _bare(tensor: Tensor) -> Tensor:
 
 def _given_memory(bare: Tensor) -> Tensor:
     size, stride, dtype = bare.size(), bare.stride(), bare.dtype
-    if bare.numel() <= SMALL:
-        return torch.empty_strided(size, stride, dtype=dtype).zero_()  # it may be looked at
-    needed = bare.untyped_storage().nbytes()
-    if needed < LARGE:
-        return torch.empty_strided(size, stride, dtype=dtype)
-    room = mmap.mmap(-1, needed, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
-    return torch.frombuffer(room, dtype=dtype).as_strided(size, stride)
+    if bare.numel() <= SMALL:  # it may be looked at: a norm to divide by, a flag that something overflowed
+        return torch.empty_strided(size, stride, dtype=dtype).fill_(1 if dtype.is_floating_point else 0)
+    room = mmap.mmap(-1, bare.untyped_storage().nbytes(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
+    return torch.frombuffer(room, dtype=dtype).as_strided(size, stride)  # zeros, which take no room until written

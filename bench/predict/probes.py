@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 
-from bench.backbones import Backbone
 from bench.cells import OFFLOADS, Cell, Zero
 from bench.preflight.probes import changed
 from bench.tasks import RANDOM, Regime
@@ -67,8 +65,6 @@ def elsewhere(zero: Zero) -> frozenset[str]:
         return (stage.get(name) or {}).get("device", "none") != "none"
 
     optimizer, parameters = map(away, OFFLOADS)
-    return frozenset([*(["optimizer_state", "gradients"] if optimizer else []), *(["parameters"] if parameters else [])])
-
-
-def backbones(cells: Iterable[Cell]) -> list[Backbone]:
-    return list({cell.backbone.name: cell.backbone for cell in cells}.values())
+    return frozenset(
+        [*(["optimizer_state", "gradients"] if optimizer else []), *(["parameters"] if parameters else [])]
+    )

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-OWNERS = ("parameters", "gradients", "optimizer_state", "communication", "feature_cache", "activations", "other")
 TORCH = str(Path(torch.__file__).parent)
 # what DeepSpeed 0.19.8 calls the functions that make a rank's share of the gradients; all else it makes is to be sent
 GRADIENT_MAKERS = re.compile(r"grad_partition|flat_partition|grad_tensors|^_?step|fp32_grad|^flatten")
@@ -93,7 +92,7 @@ class LiveTensors(TorchDispatchMode):
 
 def maker() -> str:
     """Who asked for the operation that runs, from the Python frames it was called from."""
-    frame: Any = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] -- inspect's way takes a hundred times as long
+    frame: Any = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] -- inspect's way takes a hundred times as long
     while frame is not None:
         file, function = frame.f_code.co_filename, frame.f_code.co_name
         if file.endswith("/torch/autograd/graph.py"):  # a backward's
@@ -102,7 +101,7 @@ def maker() -> str:
             return "activations" if function == "forward" else "other"
         if "/deepspeed/" in file:
             return "gradients" if GRADIENT_MAKERS.search(function) else "communication"
-        if file != __file__ and not file.startswith(TORCH):
+        if function != "__torch_dispatch__" and not file.startswith(TORCH):
             break
         frame = frame.f_back
     return "activations" if torch.is_grad_enabled() else "other"

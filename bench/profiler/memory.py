@@ -17,8 +17,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from bench.profiler.live import OWNERS, LiveTensors, held, storages
-from bench.records import Memory
+from bench.profiler.live import LiveTensors, held, storages
+from bench.records import OWNERS, Memory
 
 
 class Ledger:

@@ -1,0 +1,125 @@
+"""What each cell of a plan needs, and whether it fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench.cells import Cell, Zero
+from bench.predict.fit import Seen
+from bench.predict.probes import elsewhere
+from bench.preflight.probes import changed
+from bench.records import Predicted
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell, dry. All sizes are bytes of the rank that needs most."""
+
+    cell: Cell
+    tokens: int  # of an example
+    train: Seen | None = None
+    evaluate: Seen | None = None
+    error: str = ""  # why it could not be run dry
+
+    @property
+    def predicted(self) -> Predicted | None:
+        if self.train is None or self.evaluate is None:
+            return None
+        cell, away = self.cell, elsewhere(self.cell.zero)
+        phases = {
+            "train": self.train.peak(cell.ranks, cell.micro, away),
+            "evaluate": self.evaluate.peak(cell.ranks, self.evaluate.examples, away),
+        }
+        return Predicted(
+            tokens=self.tokens,
+            device={phase: {o: size for o, size in peak.items() if o not in away} for phase, peak in phases.items()},
+            host={owner: size for owner, size in phases["train"].items() if owner in away},
+        )
+
+    def fits(self, budget: int) -> bool | None:
+        """Within `budget` bytes in every phase; None: not known."""
+        return None if self.predicted is None else self.predicted.peak_bytes <= budget
+
+    def largest_micro_batch(self, budget: int) -> int | None:
+        """0: none fits."""
+        if self.train is None or self.predicted is None:
+            return None
+        if sum(self.predicted.device["evaluate"].values()) > budget:
+            return 0
+        return self.train.most_examples(self.cell.ranks, budget, elsewhere(self.cell.zero))
+
+
+def cheapest(entry: Entry, entries: list[Entry], budget: int) -> str | None:
+    """The ZeRO configuration with the least traffic that fits, of those the plan has for the same cell."""
+    same = changed(entry.cell, zero=None).name
+    fitting = [one for one in entries if one.fits(budget) and changed(one.cell, zero=None).name == same]
+    return min(fitting, key=lambda one: traffic(one.cell.zero)).cell.zero.label if fitting else None
+
+
+def traffic(zero: Zero) -> tuple[int, int, int]:
+    """Sorts configurations by what they move: through the host or NVMe, then between ranks."""
+    stage: dict[str, Any] = zero.config.get("zero_optimization", {})
+
+    def away(name: str) -> int:
+        return ["none", "cpu", "nvme"].index((stage.get(name) or {}).get("device", "none"))
+
+    return away("offload_param"), away("offload_optimizer"), zero.stage
+
+
+def errors(entries: list[Entry]) -> list[str]:
+    """Why there are cells that could not be run dry, each reason once."""
+    failed = [entry for entry in entries if entry.error]
+    return sorted({f"{one.cell.method.label}, {one.cell.zero.label}: {one.error}" for one in failed})
+
+
+def content(entry: Entry, entries: list[Entry], budget: int | None) -> dict[str, Any]:
+    """As plain data; what is not known is null."""
+    cell, predicted = entry.cell, entry.predicted
+    made: dict[str, Any] = {**cell.labels().model_dump(), "ranks": cell.ranks, "micro_batch_size": cell.micro}
+    made |= {"tokens": entry.tokens, "error": entry.error or None}
+    made |= {"predicted": predicted.model_dump() if predicted else None}
+    made |= {"peak_bytes": predicted.peak_bytes if predicted else None}
+    if budget is not None:
+        made |= {"fits": entry.fits(budget), "largest_micro_batch": entry.largest_micro_batch(budget)}
+        made |= {"cheapest_zero": cheapest(entry, entries, budget)}
+    return made
+
+
+HEAD = ("backbone", "method", "regularizer", "zero", "ranks", "micro", "tokens")
+SHOWN = {
+    "parameters": "params",
+    "gradients": "grads",
+    "optimizer_state": "optimizer",
+    "communication": "comm",
+    "feature_cache": "cache",
+    "activations": "activ.",
+    "other": "other",
+}
+UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+
+
+def table(entries: list[Entry], budget: int | None) -> tuple[list[str], list[list[str]]]:
+    """Sizes at the peak of a training step on the device, and of an evaluation; host memory; what fits `budget`."""
+    peaks = [entry.predicted.peak_bytes for entry in entries if entry.predicted]
+    unit = next((name for name, size in UNITS.items() if max(peaks, default=0) >= size), "KiB")
+    head = [*HEAD, *SHOWN.values(), f"train {unit}", "evaluate", "host"]
+    if budget is not None:
+        head += ["fits", "largest micro", "cheapest ZeRO"]
+    return head, [_row(entry, entries, UNITS[unit], budget) for entry in entries]
+
+
+def _row(entry: Entry, entries: list[Entry], unit: int, budget: int | None) -> list[str]:
+    cell, labels, predicted = entry.cell, entry.cell.labels(), entry.predicted
+    row = [labels.backbone, labels.method, labels.regularizer, labels.zero]
+    row += [str(cell.ranks), str(cell.micro), str(entry.tokens)]
+    if predicted is None:
+        return [*row, *["–"] * len(SHOWN), "–", "–", "–", *(["?", "–", "–"] if budget is not None else [])]
+    train = predicted.device["train"]
+    row += [f"{train[owner] / unit:.2f}" if owner in train else "host" for owner in SHOWN]
+    row += [f"{sum(train.values()) / unit:.2f}", f"{sum(predicted.device['evaluate'].values()) / unit:.2f}"]
+    row += [f"{sum(predicted.host.values()) / unit:.2f}"]
+    if budget is not None:
+        fits = "yes" if entry.fits(budget) else "no"
+        row += [fits, str(entry.largest_micro_batch(budget)), cheapest(entry, entries, budget) or "none"]
+    return row
