@@ -54,12 +54,12 @@ class Phm(nn.Module):
         """Each of the n parts of a row by each B_i, then a sum over both with A."""
         tally, n = products.tally, self.n
         between = shape(self.left)[2]
-        tracked = tally.product(rows.count * n * rows.features * between, rows.tracked, tally.trains(self.left))
+        tracked = tally.product(rows.length * n * rows.features * between, rows.tracked, tally.trains(self.left))
         if self.right is not None:
-            size = rows.count * n * between * self.outputs
+            size = rows.length * n * between * self.outputs
             tracked = tally.product(size, tracked, tally.trains(self.right))
-        tracked = tally.product(rows.count * n**2 * self.outputs, tracked, tally.trains(self.rule))
-        return Rows(rows.count, self.outputs, tracked or (tally.recording and tally.trains(self.bias)))
+        tracked = tally.product(rows.length * n**2 * self.outputs, tracked, tally.trains(self.rule))
+        return Rows(rows.length, self.outputs, tracked or (tally.recording and tally.trains(self.bias)))
 
 
 def _glorot(*shape: int) -> Tensor:

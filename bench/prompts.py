@@ -56,7 +56,7 @@ class Naive(nn.Module):
 
     def count(self, products: Products, flow: Flow) -> Rows:
         made = products.chain([self.down, self.up], Rows(flow.examples, products.hidden, flow.tracked))
-        return Rows(made.count * self.length, products.hidden, made.tracked)
+        return Rows(made.length * self.length, products.hidden, made.tracked)
 
 
 class Pooling(nn.Module):
@@ -80,7 +80,7 @@ class Pooling(nn.Module):
         down = products.apply(self.down, Rows(flow.examples * tokens, products.hidden, flow.tracked))
         pooled = Rows(flow.examples * self.length, down.features, down.tracked)
         if self.pool == "average":  # is a product with the weights of the bins
-            products.tally.product(pooled.count * tokens * pooled.features, pooled.tracked)
+            products.tally.product(pooled.length * tokens * pooled.features, pooled.tracked)
         return products.apply(self.up, pooled)
 
 
@@ -142,7 +142,7 @@ def in_front(prompt: Tensor, stream: Stream) -> Stream:
 
 def rows_in_front(prompt: Rows, flow: Flow) -> Flow:
     """As `in_front`, of shapes."""
-    length = prompt.count // flow.examples
+    length = prompt.length // flow.examples
     return replace(
         flow,
         tokens=flow.tokens + length,

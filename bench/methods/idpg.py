@@ -65,4 +65,4 @@ class Generator(nn.Module):
         encoded = products.walk(flow, ())
         read = products.finish(Rows(flow.examples, products.hidden, encoded.tracked))
         made = products.chain(list(self.generate)[:3], read)
-        return Rows(made.count * made.features // products.hidden, products.hidden, made.tracked)
+        return Rows(made.length * made.features // products.hidden, products.hidden, made.tracked)

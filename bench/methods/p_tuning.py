@@ -59,7 +59,7 @@ class Reparameterised(nn.Module):
         if self.lstm is not None:
             rows = recurrent(products, self.lstm, rows)
         rows = products.apply(self.mlp, rows)
-        return rows._replace(count=flow.examples * rows.count)
+        return rows._replace(length=flow.examples * rows.length)
 
 
 def recurrent(products: Products, lstm: nn.LSTM, rows: Rows) -> Rows:
@@ -69,8 +69,8 @@ def recurrent(products: Products, lstm: nn.LSTM, rows: Rows) -> Rows:
     for _ in range(lstm.num_layers):
         tracked = False
         for _ in range(2):
-            tracked = tally.product(rows.count * rows.features * gates, rows.tracked, trains)
+            tracked = tally.product(rows.length * rows.features * gates, rows.tracked, trains)
             tally.product(lstm.hidden_size * gates, trains)
-            tally.product((rows.count - 1) * lstm.hidden_size * gates, tracked, trains)
-        rows = Rows(rows.count, 2 * lstm.hidden_size, tracked)
+            tally.product((rows.length - 1) * lstm.hidden_size * gates, tracked, trains)
+        rows = Rows(rows.length, 2 * lstm.hidden_size, tracked)
     return rows

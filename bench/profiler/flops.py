@@ -9,6 +9,7 @@ Causal attention counts in full, as it is computed without a kernel for it. All 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +17,12 @@ import torch
 
 from bench.perturb import Regularizer
 from bench.stack import WORDS, Batch, Flow
-from bench.stack.products import CountedEdit, Products
+from bench.stack.products import Products
 from bench.stack.tally import Operations, Tally
 from bench.stack.tuners import Uncounted
 from bench.stack.wiring import products
 from bench.tuned import Tuned
-from bench.views import Walk
+from bench.views import Pass, Walk
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,34 @@ class TextGradient:
 
 
 class Flops:
-    """Of the batches that `tuned`, in train mode, is trained on with `regularizer`."""
+    """Of the batches that `tuned` is trained on with `regularizer`."""
 
     def __init__(self, tuned: Tuned, regularizer: Regularizer):
         self.tuned = tuned
         self.walks = regularizer.walks(tuned.first_trainable_depth, shared=not tuned.lower_dropout)
         self.of = functools.cache(self._of)
 
+    def total(self, batches: Mapping[tuple[int, int], int]) -> Operations | None:
+        """Of as many batches of each shape [B, T]."""
+        found = {shape: self.of(*shape) for shape in batches}
+        known = {shape: one for shape, one in found.items() if one is not None}
+        if len(known) < len(found):
+            return None
+        return sum((one * batches[shape] for shape, one in known.items()), Operations())
+
     def _of(self, examples: int, tokens: int, given: int = WORDS) -> Operations | None:
         """Of a batch [B, T]; None where a module has no formula.
 
         `given`: the depth up to which the states are there already.
         """
+        training = self.tuned.training
+        self.tuned.train()
         try:
             made = [self._walk(walk, examples, tokens, given) for walk in self.walks]
         except Uncounted:
             return None
+        finally:
+            self.tuned.train(training)
         return sum(made, Operations())
 
     def _walk(self, walk: Walk, examples: int, tokens: int, given: int) -> Operations:
@@ -70,8 +83,7 @@ class Flops:
             end = len(tuned.stack.layers)
             flow = _up_to(counted, flow, edits, max(start, lowest), end, self._reads_one)
             tuned.head.count(counted, flow)
-        one = tally.operations
-        return Operations(one.own * walk.times, one.recomputed * walk.times)
+        return tally.operations * walk.times
 
     def _entering(self, depth: int, flow: Flow) -> Flow:
         """The flow that enters `depth`, of which nothing is counted."""
@@ -90,7 +102,15 @@ class Flops:
         return self.tuned.head.position(self.tuned.stack, batch) is not None
 
 
-def _up_to(counted: Products, flow: Flow, edits: list[CountedEdit], start: int, stop: int, one: bool) -> Flow:
+def followed(passes: Iterable[Pass], tell: Callable[[int, int], None]) -> Iterator[Pass]:
+    """`passes` of one batch; `tell` is told its [B, T] as it is shown, once."""
+    for number, shown in enumerate(passes):
+        if number == 0:
+            tell(*shown.views[0].batch.ids.shape)
+        yield shown
+
+
+def _up_to(counted: Products, flow: Flow, edits: Sequence[Any], start: int, stop: int, one: bool) -> Flow:
     """From `start` to the stream entering `stop`, before the edits there; nothing where that is not above."""
     if stop > start == WORDS:
         flow, start = counted.enter(flow, edits), 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.stack.core import Stack
@@ -99,7 +99,7 @@ class Products(ABC):
         read = self.chain(parts.before, states)
         if one:
             _, key, value = self.projected(parts, read, queries=False)
-            states = states._replace(count=flow.examples)
+            states = states._replace(length=flow.examples)
             query = self.projected(parts, self.chain(parts.before, states), keys=False)[0]
         else:
             query, key, value = self.projected(parts, read)
@@ -124,7 +124,7 @@ class Products(ABC):
 
     def attention(self, layer: Any, query: Rows, key: Rows, value: Rows, keys: int) -> Rows:
         """Scores and their sums of values, over all heads; `keys` to look at for every query."""
-        size = query.count * keys * query.features
+        size = query.length * keys * query.features
         scores = self.tally.product(size, query.tracked, key.tracked)
         return query._replace(tracked=self.tally.product(size, scores, value.tracked))
 
@@ -150,11 +150,11 @@ class Products(ABC):
     def rows(self, flow: Flow, features: int | None = None) -> Rows:
         return Rows(flow.examples * flow.tokens, features or self.hidden, flow.tracked)
 
-    def linear(self, rows: Rows, weight: nn.Parameter, features: int, bias: nn.Parameter | None = None) -> Rows:
+    def linear(self, rows: Rows, weight: Tensor, features: int, bias: Tensor | None = None) -> Rows:
         """By `weight`, of two dimensions in either order, one of which is `features`."""
         first, second = shape(weight)
-        tracked = self.tally.product(rows.count * first * second, rows.tracked, self.tally.trains(weight))
-        return Rows(rows.count, features, tracked or (self.tally.recording and self.tally.trains(bias)))
+        tracked = self.tally.product(rows.length * first * second, rows.tracked, self.tally.trains(weight))
+        return Rows(rows.length, features, tracked or (self.tally.recording and self.tally.trains(bias)))
 
     def chain(self, modules: Iterable[nn.Module], rows: Rows) -> Rows:
         for module in modules:
@@ -197,7 +197,7 @@ class Products(ABC):
         parameters = own_parameters(module)
         rows = rows._replace(tracked=rows.tracked or (self.tally.recording and self.tally.trains(*parameters)))
         if isinstance(module, nn.Dropout):
-            keeps = module.training and module.p > 0
+            keeps = module.training and module.p > 0 and self.tally.weights
         else:
             keeps = bool(parameters) or not any(True for _ in module.children())
         if keeps and rows.tracked and self.tally.recording:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 
 class Rows(NamedTuple):
-    """A tensor [count, features]."""
+    """A tensor [length, features]."""
 
-    count: int
+    length: int
     features: int
     tracked: bool = False
 
@@ -46,9 +46,12 @@ class Operations(NamedTuple):
     def __add__(self, other: Operations) -> Operations:  # pyright: ignore[reportIncompatibleMethodOverride] -- numbers
         return Operations(self.own + other.own, self.recomputed + other.recomputed)
 
+    def __mul__(self, times: int) -> Operations:  # pyright: ignore[reportIncompatibleMethodOverride] -- as above
+        return Operations(self.own * times, self.recomputed * times)
+
 
 class Tally:
-    """`weights`: whether the backward gives the gradients of weights; without, it goes to the text alone."""
+    """`weights`: whether the backward gives the gradients of weights; without, it is an attack's, in eval mode."""
 
     def __init__(self, weights: bool = True):
         self.weights, self.recording = weights, True

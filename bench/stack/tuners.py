@@ -22,7 +22,7 @@ def count_tuner(products: Products, module: nn.Module, rows: Rows) -> Rows:
     rule = TUNERS.get(type(module).__module__)
     if rule is None or not _is_linear(module):
         raise Uncounted(f"{type(module).__module__}.{type(module).__name__}")
-    (name,) = module.active_adapters  # pyright: ignore -- a layer of peft's
+    (name,) = getattr(module, "active_adapters")  # noqa: B009 -- a layer of peft's, of no type here
     return rule(products, module, name, rows)
 
 
@@ -58,9 +58,9 @@ def vera(products: Products, module: Any, name: str, rows: Rows) -> Rows:
     """Two frozen matrices, a trained vector behind each."""
     tally, made = products.tally, products.apply(module.base_layer, rows)
     rank = shape(module.vera_lambda_d[name])[0]
-    narrow = tally.product(rows.count * rows.features * rank, rows.tracked)
+    narrow = tally.product(rows.length * rows.features * rank, rows.tracked)
     narrow = narrow or (tally.recording and tally.trains(module.vera_lambda_d[name]))
-    wide = tally.product(rows.count * rank * made.features, narrow)
+    wide = tally.product(rows.length * rank * made.features, narrow)
     return made._replace(tracked=made.tracked or wide or (tally.recording and tally.trains(module.vera_lambda_b[name])))
 
 
@@ -72,7 +72,7 @@ def oft(products: Products, module: Any, name: str, rows: Rows) -> Rows:
     trains = tally.recording and tally.trains(rotation.weight)
     for _ in range(rotation.num_cayley_neumann_terms - 2):
         tally.product(shape(rotation.weight)[0] * rotation.block_size**3, trains, trains)
-    turned = tally.product(rows.count * rows.features * rotation.block_size, rows.tracked, trains)
+    turned = tally.product(rows.length * rows.features * rotation.block_size, rows.tracked, trains)
     return products.apply(module.base_layer, rows._replace(tracked=turned))
 
 

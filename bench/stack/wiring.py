@@ -70,7 +70,7 @@ class DebertaProducts(BertProducts):
         convolution: Any = self.encoder.conv
         if depth > 0 or convolution is None:
             return made
-        count = rows.count + flow.examples * flow.prefix_tokens
+        count = rows.length + flow.examples * flow.prefix_tokens
         weight = convolution.conv.weight
         size = count * shape(weight)[0] * shape(weight)[1] * shape(weight)[2]
         tracked = self.tally.product(size, rows.tracked, self.tally.trains(weight))
@@ -93,7 +93,7 @@ class DebertaProducts(BertProducts):
             if name in attention.pos_att_type or attention.share_att_key:
                 place = self.apply(shared if attention.share_att_key else getattr(attention, apart), table)
                 if name in attention.pos_att_type:
-                    size = content.count * content.features * table.count
+                    size = content.length * content.features * table.length
                     none |= none._replace(tracked=self.tally.product(size, content.tracked, place.tracked))
         return none
 
