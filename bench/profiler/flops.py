@@ -54,7 +54,7 @@ class Flops:
     def _of(self, examples: int, tokens: int, given: int = WORDS) -> Operations | None:
         """Of a batch [B, T]; None where a module has no formula.
 
-        `given`: the depth up to which the states are there already.
+        `given`: the depth up to which the states are there already; no higher than anything trains or is perturbed.
         """
         training = self.tuned.training
         self.tuned.train()

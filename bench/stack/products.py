@@ -19,7 +19,7 @@ from bench.stack.core import Stack
 from bench.stack.last import DENSE
 from bench.stack.stream import WORDS
 from bench.stack.tally import Flow, Rows, Tally, own_parameters, shape
-from bench.stack.tuners import count_tuner
+from bench.stack.tuners import count_tuner, is_tuner
 
 Modules = Sequence[nn.Module]
 
@@ -164,7 +164,7 @@ class Products(ABC):
     def through(self, module: nn.Module, rows: Rows) -> Rows:
         """All that a module has, one after the other."""
         parts = list(module.children())
-        if not parts or isinstance(module, Counted) or hasattr(module, "base_layer"):
+        if not parts or isinstance(module, Counted) or is_tuner(module):
             return self.apply(module, rows)
         return self._element_wise(module, self._each(parts, rows))
 
@@ -182,7 +182,7 @@ class Products(ABC):
     def _own(self, module: nn.Module, rows: Rows) -> Rows:
         if isinstance(module, Counted):
             return module.count(self, rows)
-        if hasattr(module, "base_layer"):
+        if is_tuner(module):
             return count_tuner(self, module, rows)
         if isinstance(module, nn.Linear):
             return self.linear(rows, module.weight, shape(module.weight)[0], module.bias)

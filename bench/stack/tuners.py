@@ -17,6 +17,10 @@ class Uncounted(Exception):
     """No formula is known for a module."""
 
 
+def is_tuner(module: nn.Module) -> bool:
+    return hasattr(module, "base_layer") or hasattr(module, "original_module")  # the latter: what is trained whole
+
+
 def count_tuner(products: Products, module: nn.Module, rows: Rows) -> Rows:
     """Uncounted where there is no formula."""
     rule = TUNERS.get(type(module).__module__)
