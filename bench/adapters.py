@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.stack import Site
+from bench.stack import Rows, Site
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "swish": nn.SiLU}
 
@@ -28,6 +31,9 @@ class Bottleneck(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """[..., H] -> [..., H]."""
         return self.up(self.activation(self.down(states)))
+
+    def count(self, products: Products, rows: Rows) -> Rows:
+        return products.chain([self.down, self.activation, self.up], rows)
 
 
 def behind_both(site: Site, make: Callable[[], nn.Module]) -> None:

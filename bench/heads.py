@@ -8,13 +8,16 @@ words. Linear is the form of P-tuning v2 and IDPG: a new linear layer on the pla
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.settings import Settings
-from bench.stack import Batch, Stack, Stream
+from bench.stack import Batch, Flow, Rows, Stack, Stream
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class AnswerWords(Settings):
@@ -60,6 +63,10 @@ class Head(nn.Module, ABC):
     def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
         """From what leaves the last layer at `position`."""
 
+    @abstractmethod
+    def count(self, products: Products, flow: Flow) -> Rows:
+        """As `logits`, of shapes."""
+
     def targets(self, batch: Batch) -> Tensor:
         """[B]: the index into `logits` of each example's class."""
         return batch.labels
@@ -83,6 +90,9 @@ class AnswerWordsHead(Head):
         """[B, V], or [B, C] when the loss is over the answer words."""
         logits = stack.vocabulary_logits(stack.answer(stream))
         return logits[:, self.ids] if self.restricted else logits
+
+    def count(self, products: Products, flow: Flow) -> Rows:
+        return products.vocabulary_logits(products.answer(flow))
 
     @property
     def ids(self) -> Tensor:
@@ -120,3 +130,9 @@ class LinearHead(Head):
         else:
             pooled = stack.finish(stream.text[:, 0])
         return self.linear(pooled)
+
+    def count(self, products: Products, flow: Flow) -> Rows:
+        if self.pooling == "answer":
+            return products.apply(self.linear, products.answer(flow))
+        read = products.finish(Rows(flow.examples, products.hidden, flow.tracked))
+        return products.apply(self.linear, read)

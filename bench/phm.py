@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+
+from bench.stack import Rows
+from bench.stack.tally import shape
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class Phm(nn.Module):
@@ -41,6 +49,17 @@ class Phm(nn.Module):
         if self.right is not None:
             made = made @ self.right
         return torch.einsum("...ijq,ijk->...kq", made, self.rule).flatten(-2) + self.bias
+
+    def count(self, products: Products, rows: Rows) -> Rows:
+        """Each of the n parts of a row by each B_i, then a sum over both with A."""
+        tally, n = products.tally, self.n
+        between = shape(self.left)[2]
+        tracked = tally.product(rows.length * n * rows.features * between, rows.tracked, tally.trains(self.left))
+        if self.right is not None:
+            size = rows.length * n * between * self.outputs
+            tracked = tally.product(size, tracked, tally.trains(self.right))
+        tracked = tally.product(rows.length * n**2 * self.outputs, tracked, tally.trains(self.rule))
+        return Rows(rows.length, self.outputs, tracked or (tally.recording and tally.trains(self.bias)))
 
 
 def _glorot(*shape: int) -> Tensor:

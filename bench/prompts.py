@@ -7,12 +7,17 @@ the examples, and dropout is the backbone's hidden dropout, as there.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from bench.stack import Stack, Stream, at
+from bench.stack import Flow, Rows, Stack, Stream, at
+from bench.stack.tally import shape
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class Free(nn.Module):
@@ -30,6 +35,10 @@ class Free(nn.Module):
     def forward(self, stream: Stream) -> Tensor:
         return self.prompt.expand(len(stream.states), -1, -1)
 
+    def count(self, products: Products, flow: Flow) -> Rows:
+        length, hidden = shape(self.prompt)
+        return Rows(flow.examples * length, hidden, products.tally.recording and products.tally.trains(self.prompt))
+
 
 class Naive(nn.Module):
     """NPG: `W2 relu(W1 h + b1) + b2` reshaped to [B, P, H]; h is the first token in encoders, the last in decoders."""
@@ -44,6 +53,10 @@ class Naive(nn.Module):
     def forward(self, stream: Stream) -> Tensor:
         prompt = self.up(torch.relu(self.down(sentence(stream, self.causal))))
         return self.dropout(prompt.view(len(prompt), self.length, -1))
+
+    def count(self, products: Products, flow: Flow) -> Rows:
+        made = products.chain([self.down, self.up], Rows(flow.examples, products.hidden, flow.tracked))
+        return Rows(made.length * self.length, products.hidden, made.tracked)
 
 
 class Pooling(nn.Module):
@@ -61,6 +74,14 @@ class Pooling(nn.Module):
         mask = stream.mask[:, stream.prompt_tokens :]
         pooled = adaptive_pool(self.down(stream.text), mask, self.length, self.pool)
         return self.dropout(self.up(torch.relu(pooled)))
+
+    def count(self, products: Products, flow: Flow) -> Rows:
+        tokens = flow.tokens - flow.prompt_tokens
+        down = products.apply(self.down, Rows(flow.examples * tokens, products.hidden, flow.tracked))
+        pooled = Rows(flow.examples * self.length, down.features, down.tracked)
+        if self.pool == "average":  # is a product with the weights of the bins
+            products.tally.product(pooled.length * tokens * pooled.features, pooled.tracked)
+        return products.apply(self.up, pooled)
 
 
 def adaptive_pool(states: Tensor, mask: Tensor, bins: int, pool: Literal["max", "average"]) -> Tensor:
@@ -103,6 +124,11 @@ class Insert(nn.Module):
             return stream
         return in_front(self.source(stream), stream)
 
+    def count(self, products: Products, depth: int, flow: Flow) -> Flow:
+        if depth != self.depth:
+            return flow
+        return rows_in_front(self.source.count(products, flow), flow)  # pyright: ignore -- every source has it
+
 
 def in_front(prompt: Tensor, stream: Stream) -> Stream:
     """The stream with `prompt` [B, P, H] before all it has."""
@@ -111,6 +137,17 @@ def in_front(prompt: Tensor, stream: Stream) -> Stream:
         states=torch.cat([prompt.to(stream.states.dtype), stream.states], 1),
         mask=torch.cat([visible, stream.mask], 1),
         prompt_tokens=stream.prompt_tokens + prompt.shape[1],
+    )
+
+
+def rows_in_front(prompt: Rows, flow: Flow) -> Flow:
+    """As `in_front`, of shapes."""
+    length = prompt.length // flow.examples
+    return replace(
+        flow,
+        tokens=flow.tokens + length,
+        prompt_tokens=flow.prompt_tokens + length,
+        tracked=flow.tracked or prompt.tracked,
     )
 
 

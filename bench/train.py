@@ -19,6 +19,8 @@ from bench.perturb import Rewriting, Run
 from bench.prepare import EVALUATION_BATCH, Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
+from bench.profiler.efficiency import efficiency
+from bench.profiler.flops import Flops, followed
 from bench.records import Cost, Point, Quality, Record, Surfaces
 from bench.seeds import stream_seed
 from bench.stack import Batch
@@ -157,7 +159,8 @@ class _Run:
     def _passes(self, step: int, ids: list[int]) -> Iterator[Pass]:
         """What one micro-batch is trained on."""
         keys = [stream_seed(self.cell.seed, f"noise {step} {i}") for i in ids]
-        return self.perturber.passes(self._batch(self.encodings.train, ids, keys))
+        made = self.perturber.passes(self._batch(self.encodings.train, ids, keys))
+        return followed(made, self.steps.count)
 
     def _refresh(self, lengths: list[int]) -> None:
         """Has every training example perturbed again; the ranks share the work."""
@@ -248,8 +251,11 @@ class _Run:
         return self.cell.regularizer.equivalents(layers, tuned.first_trainable_depth, trained_share(tuned))
 
     def cost(self) -> Cost:
-        mine = (self.steps.tokens, self.steps.samples, self.steps.window_seconds, self.steps.milliseconds())
-        tokens, samples, seconds, milliseconds = zip(*self.world.gather(mine), strict=True)
+        clock = self.steps
+        operations = Flops(self.engine.tuned, self.cell.regularizer).total(clock.batches)
+        share = clock.share(operations, self.cell.precision)
+        mine = (clock.tokens, clock.samples, clock.window_seconds, clock.milliseconds(), share)
+        tokens, samples, seconds, milliseconds, shares = zip(*self.world.gather(mine), strict=True)
         window = max(seconds)
         parameters = list(self.engine.tuned.parameters())
         trainable = list(self.engine.trainable.values())
@@ -263,6 +269,7 @@ class _Run:
             total_parameters=sum(map(size, parameters)),
             checkpoint_bytes=sum(size(p) * p.element_size() for p in trainable),
             forward_equivalents=None if self.cell.lower_dropout else self._equivalents(),
+            **efficiency(shares, len(milliseconds[0]), window)._asdict(),
         )
 
 

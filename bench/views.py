@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from bench.stack import Batch, Below, Edit, Stream
+from bench.stack import WORDS, Batch, Below, Edit, Stream
 
 
 class Perturbation(Protocol):
@@ -71,6 +71,18 @@ class Pass:
     @property
     def below_all(self) -> Below | None:
         return None if self.below is None else self.below.repeated(len(self.views))
+
+
+class Walk(NamedTuple):
+    """A part of what a step costs: a batch on its way through the layers."""
+
+    start: int = WORDS  # the depth it begins at
+    stop: int | None = None  # without a backward to this depth; None: to the loss and back
+    views: int = 1  # rows are so many times those of the batch
+    times: int = 1
+    gradient_from: int | None = None  # the depth that the backward goes down to; None: the method's first trainable
+    text_from: int | None = None  # the depth at which the text itself gets a gradient
+    weights: bool = True  # whether the weights get theirs
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bench.profiler import Ledger, PhaseClock, StepClock
+from bench.profiler import Ledger, PhaseClock, StepClock, devices, nvml
 from bench.profiler.clock import quantiles
+from bench.profiler.efficiency import Efficiency, Share, efficiency
 from bench.profiler.live import LiveTensors, storages
+from bench.stack.tally import Operations
 
 CPU = torch.device("cpu")
 
@@ -54,6 +58,121 @@ def test_the_phase_that_raised_stays_current() -> None:
     with pytest.raises(RuntimeError), clock.phase("train"), clock.phase("evaluate"):
         raise RuntimeError
     assert clock.current == "evaluate"
+
+
+def test_energy_and_operations_are_the_windows() -> None:
+    now, meter = FakeClock(), FakeClock()
+    clock = StepClock(CPU, warmup=1, now=now, millijoules=lambda: int(meter.time))
+    for step in range(4):
+        with clock.step(tokens=1, samples=1):
+            clock.count(8, 10 + step)
+            meter.time += 4000
+        meter.time += 500
+        if step == 2:
+            clock.pause()
+            meter.time += 1e6  # an evaluation
+    clock.count(8, 99)  # outside of the steps that are measured
+    clock.pause()
+    assert clock.joules == pytest.approx(3 * 4.0 + 3 * 0.5)
+    assert clock.batches == {(8, 11): 1, (8, 12): 1, (8, 13): 1}
+
+
+def test_a_meter_that_was_silent_once_is_unknown() -> None:
+    clock = StepClock(CPU, warmup=0, millijoules=iter([5, 7, None, 9]).__next__)
+    for expected in (0.002, None):
+        with clock.step(tokens=1, samples=1):
+            pass
+        clock.pause()
+        assert clock.joules == expected
+    assert clock.share(Operations(3, 4), "bf16") == Share(Operations(3, 4), None, None)
+
+
+def test_efficiency_is_over_all_ranks() -> None:
+    shares = [Share(Operations(4 * 10**12, 10**12), 30.0, 2e12), Share(Operations(6 * 10**12, 10**12), 50.0, 2e12)]
+    assert efficiency(shares, steps=2, seconds=5.0) == Efficiency(flops=6e12, mfu=10 / (5 * 4), joules=40.0)
+    unknown = [shares[0], Share(Operations(1), None, None)]
+    found = efficiency(unknown, steps=1, seconds=1.0)
+    assert found.flops is not None and found.mfu is None and found.joules is None
+    assert efficiency(shares, steps=0, seconds=0.0) == Efficiency(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "expected"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bf16", 312e12),
+        ("NVIDIA A100 80GB PCIe", "tf32", 156e12),
+        ("NVIDIA A10", "bf16", 125e12),
+        ("NVIDIA A10G", "bf16", None),  # not an A10
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16", None),
+        ("Tesla T4", "fp16", 65e12),
+        ("Tesla T4", "bf16", None),
+        ("NVIDIA L40S", "fp32", 91.6e12),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "fp16", None),
+        ("NVIDIA H100 80GB HBM3", "bf16", 989.5e12),
+        ("NVIDIA H200", "tf32", 494.5e12),
+        ("AMD Instinct MI300X OAM", "bf16", 1307.4e12),
+        ("Some GPU", "bf16", None),
+    ],
+)
+def test_peaks_are_of_the_very_device(name: str, units: str, expected: float | None) -> None:
+    assert devices.peak_of(name, units) == expected
+
+
+def test_peaks_keep_the_order_of_precisions() -> None:
+    for name, peak in devices.PEAKS.items():
+        assert peak.bf16 in (None, peak.fp16) and peak.fp32 <= (peak.tf32 or peak.fp32) < peak.fp16, name
+    assert devices.peak(CPU, "bf16") is None
+
+
+def test_fp32_is_tf32_where_torch_may_take_it() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        assert devices.multiplies_in_tf32()
+        torch.set_float32_matmul_precision("highest")
+        assert not devices.multiplies_in_tf32()
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class FakeNvml:
+    """As much of pynvml as is called."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, processes: list[tuple[int, int | None]] | None = None):
+        self.processes = processes
+
+    def nvmlInit(self) -> None:
+        if self.processes is None:
+            raise self.NVMLError
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        return uuid
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        if handle != "GPU-1":
+            raise self.NVMLError
+        return 1234
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
+        assert self.processes is not None
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.processes]
+
+
+def test_nvml_tells_what_it_knows() -> None:
+    found = nvml.find(FakeNvml([(7, 100), (8, 50), (7, 20)]), "1")
+    assert found is not None
+    assert found.millijoules() == 1234 and found.used_bytes(7) == 120
+    assert found.used_bytes(9) is None, "in a container it has another number"
+    hidden = nvml.find(FakeNvml([(7, None)]), "2")
+    assert hidden is not None and hidden.used_bytes(7) is None and hidden.millijoules() is None
+
+
+def test_without_nvml_nothing_is_known() -> None:
+    assert nvml.find(FakeNvml(None), "1") is None
+    assert nvml.millijoules(CPU) is None and nvml.outside_allocator_bytes(CPU) is None
 
 
 def test_quantiles() -> None:

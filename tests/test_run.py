@@ -190,6 +190,7 @@ def assert_measured(made) -> None:
         width = {"fp32": 4, "bf16": 2}[record.cell["precision"]]
         assert cost.checkpoint_bytes == width * cost.trainable_parameters
         assert 0 < cost.trainable_parameters <= cost.total_parameters
+        assert cost.flops > 0 and cost.mfu is None and cost.joules is None
         assert sorted((m.rank, m.phase) for m in record.memory) == [
             (rank, phase) for rank in range(ranks) for phase in ("evaluate", "setup", "train")
         ]

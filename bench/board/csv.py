@@ -43,6 +43,9 @@ def line(record: Record) -> dict[str, object]:
         "total_parameters": cost.total_parameters if cost else None,
         "checkpoint_bytes": cost.checkpoint_bytes if cost else None,
         "forward_equivalents": cost.forward_equivalents if cost else None,
+        "flops_per_step": cost.flops if cost else None,
+        "mfu": cost.mfu if cost else None,
+        "joules_per_step": cost.joules if cost else None,
     }
     for phase in ("train", "evaluate"):
         rows = [row for row in record.memory if row.phase == phase]

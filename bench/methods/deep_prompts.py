@@ -1,15 +1,21 @@
 """Deep prompts: free vectors in front of the input of every layer (Jia et al. 2022, arXiv 2203.12119)."""
 
-from typing import Literal
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.prompts import Free, in_front
-from bench.stack import WORDS, Stack, Stream
+from bench.prompts import Free, in_front, rows_in_front
+from bench.stack import WORDS, Flow, Stack, Stream
 from bench.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class DeepPrompts(Method):
@@ -44,3 +50,11 @@ class EachLayer(nn.Module):
         if depth == 0:
             return in_front(prompt, stream)
         return stream._replace(states=torch.cat([prompt.to(stream.states.dtype), stream.text], 1))
+
+    def count(self, products: Products, depth: int, flow: Flow) -> Flow:
+        if depth == WORDS:
+            return flow
+        prompt = self.prompts[depth].count(products, flow)  # pyright: ignore -- a Free
+        if depth == 0:
+            return rows_in_front(prompt, flow)
+        return replace(flow, tracked=flow.tracked or prompt.tracked)

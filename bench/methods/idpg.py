@@ -1,6 +1,8 @@
 """S-IDPG: a prompt from a frozen encoding of the sentence (Wu et al. 2022, arXiv 2204.04497)."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -9,8 +11,11 @@ from bench.backbones import Backbone
 from bench.methods.base import Attachment, Method, Recipe
 from bench.phm import Phm
 from bench.prompts import Insert, sentence
-from bench.stack import Stack, Stream
+from bench.stack import Flow, Rows, Stack, Stream
 from bench.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class Idpg(Method):
@@ -55,3 +60,9 @@ class Generator(nn.Module):
         (stack,) = self.frozen
         encoded = stack.walk(stream, ())
         return self.generate(stack.finish(sentence(encoded, stack.causal)))
+
+    def count(self, products: Products, flow: Flow) -> Rows:
+        encoded = products.walk(flow, ())
+        read = products.finish(Rows(flow.examples, products.hidden, encoded.tracked))
+        made = products.chain(list(self.generate)[:3], read)
+        return Rows(made.length * made.features // products.hidden, products.hidden, made.tracked)

@@ -1,6 +1,8 @@
 """P-tuning: a prompt reparameterised by a small network (Liu et al. 2021, arXiv 2103.10385)."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -8,8 +10,11 @@ from torch import Tensor, nn
 
 from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import Insert
-from bench.stack import Stack, Stream
+from bench.stack import Flow, Rows, Stack, Stream
 from bench.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class PTuning(Method):
@@ -48,3 +53,24 @@ class Reparameterised(nn.Module):
         if self.lstm is not None:
             vectors, _ = self.lstm(vectors)
         return self.mlp(vectors).expand(len(stream.states), -1, -1)
+
+    def count(self, products: Products, flow: Flow) -> Rows:
+        rows = products.apply(self.vectors, Rows(self.vectors.num_embeddings, self.vectors.embedding_dim))
+        if self.lstm is not None:
+            rows = recurrent(products, self.lstm, rows)
+        rows = products.apply(self.mlp, rows)
+        return rows._replace(length=flow.examples * rows.length)
+
+
+def recurrent(products: Products, lstm: nn.LSTM, rows: Rows) -> Rows:
+    """Both directions of every layer: four gates from what is below and, behind the first step, from the one before."""
+    tally, gates = products.tally, 4 * lstm.hidden_size
+    trains = tally.trains(*lstm.parameters())
+    for _ in range(lstm.num_layers):
+        tracked = False
+        for _ in range(2):
+            tracked = tally.product(rows.length * rows.features * gates, rows.tracked, trains)
+            tally.product(lstm.hidden_size * gates, trains)
+            tally.product((rows.length - 1) * lstm.hidden_size * gates, tracked, trains)
+        rows = Rows(rows.length, 2 * lstm.hidden_size, tracked)
+    return rows

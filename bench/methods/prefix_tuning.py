@@ -3,7 +3,10 @@
 Li and Liang 2021, arXiv 2101.00190; Liu et al. 2022, arXiv 2110.07602.
 """
 
-from typing import Literal
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -11,8 +14,11 @@ from torch import nn
 
 from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import hidden_dropout
-from bench.stack import Stack, Stream
+from bench.stack import Flow, Rows, Stack, Stream
 from bench.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.stack.products import Products
 
 
 class PrefixTuning(Method):
@@ -56,3 +62,10 @@ class Prefixes(nn.Module):
         rows = self.projection(self.rows(torch.arange(self.rows.num_embeddings, device=stream.states.device)))
         each = self.dropout(rows.view(len(rows), *self.shape)).unbind(1)  # 2 L of [P, heads, head dimension]
         return stream._replace(prefixes=tuple(zip(each[::2], each[1::2], strict=True)))
+
+    def count(self, products: Products, depth: int, flow: Flow) -> Flow:
+        if depth != 0:
+            return flow
+        length = self.rows.num_embeddings
+        made = products.chain([self.rows, self.projection], Rows(length, self.rows.embedding_dim))
+        return replace(flow, prefix_tokens=length, prefix_tracked=made.tracked)

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.perturb.base import EmbeddingPerturbation, Perturber, Run
-from bench.stack import Batch, Below
-from bench.views import Pass, Shift, View
+from bench.stack import WORDS, Batch, Below
+from bench.views import Pass, Shift, View, Walk
 
 
 class Attack(EmbeddingPerturbation):
@@ -47,15 +47,15 @@ class Attack(EmbeddingPerturbation):
     def on(self, run: Run) -> Perturber:
         return Pgd(self, run) if self.algorithm == "pgd" else FreeLb(self, run)
 
-    def equivalents(self, layers: int, first: int, weights: float) -> float:
-        above = (layers - max(self.at, 0)) / layers
+    def walks(self, first: int, shared: bool = True) -> list[Walk]:
+        common, at = self.common(first, shared), self.at
+        *below, both = super().walks(first, shared)
         if self.algorithm == "pgd":
-            between = max(self.at, 0) / layers - max(min(self.at, first), 0) / layers
-            return super().equivalents(layers, first, weights) + between + self.steps * 2 * above
-        common = max(min(self.at, first), 0) / layers
-        trained = (layers - max(first, 0)) / layers
-        clean = (1 - common + trained * (1 + weights)) if self.clean_weight else 0
-        return common + clean + self.steps * (1 - common + max(above, trained) + trained * weights)
+            between = [] if at == WORDS else [Walk(common, stop=at)]
+            inner = Walk(at, times=self.steps, gradient_from=at, text_from=at, weights=False)
+            return [*below, *between, inner, both]
+        clean = [Walk(common)] if self.clean_weight else []
+        return [*below, *clean, Walk(common, times=self.steps, gradient_from=min(at, first), text_from=at)]
 
 
 class Ascent(Perturber):

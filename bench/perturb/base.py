@@ -22,7 +22,7 @@ from bench.stack import WORDS, Batch, Below
 from bench.stack.core import UNLIMITED
 from bench.templates import Templater
 from bench.tuned import Tuned
-from bench.views import Pass, Perturbation, View
+from bench.views import Pass, Perturbation, View, Walk
 from bench.vocabulary import Vocabulary
 
 
@@ -77,6 +77,13 @@ class Regularizer(Settings):
         """What is wrong with these settings on this backbone."""
         return None
 
+    def walks(self, first: int, shared: bool = True) -> list[Walk]:
+        """What a step costs, without the refreshing; `first` is the lowest layer that needs a backward.
+
+        `shared`: what lies below all that tells passes apart is computed once.
+        """
+        return [Walk()]
+
     def equivalents(self, layers: int, first: int, weights: float) -> float:
         """What a step costs, in forward passes through a frozen backbone; a backward to its inputs counts as one.
 
@@ -84,7 +91,14 @@ class Regularizer(Settings):
         gradients cost as much again. Without what is outside the layers, without the refreshing, and for lower layers
         without dropout.
         """
-        return 1 + _above(first, layers) * (1 + weights)
+        total = 0.0
+        for walk in self.walks(first):
+            cost = _above(walk.start, layers) - (0 if walk.stop is None else _above(walk.stop, layers))
+            if walk.stop is None:
+                cost += _above(first if walk.gradient_from is None else walk.gradient_from, layers)
+                cost += weights * _above(first, layers) if walk.weights else 0
+            total += walk.views * walk.times * cost
+        return total
 
 
 class Perturber(ABC):
@@ -133,8 +147,8 @@ class TwoViews(Regularizer):
         clean = (View(batch, self.clean_weight),) if self.clean_weight else ()
         return Pass((*clean, perturbed), below)
 
-    def equivalents(self, layers: int, first: int, weights: float) -> float:
-        return (2 if self.clean_weight else 1) * super().equivalents(layers, first, weights)
+    def walks(self, first: int, shared: bool = True) -> list[Walk]:
+        return [Walk(views=2 if self.clean_weight else 1)]
 
 
 class EmbeddingPerturbation(TwoViews):
@@ -161,9 +175,14 @@ class EmbeddingPerturbation(TwoViews):
     def at(self) -> int:
         return WORDS if self.depth == "words" else self.depth
 
-    def equivalents(self, layers: int, first: int, weights: float) -> float:
-        common = 1 - _above(min(self.at, first), layers)
-        return super().equivalents(layers, first, weights) - (common if self.clean_weight else 0)
+    def common(self, first: int, shared: bool) -> int:
+        """The depth up to which all passes are the same."""
+        return min(self.at, first) if shared else WORDS
+
+    def walks(self, first: int, shared: bool = True) -> list[Walk]:
+        common = self.common(first, shared)
+        (both,) = super().walks(first, shared)
+        return [*([] if common == WORDS else [Walk(stop=common)]), both._replace(start=common)]
 
 
 def _above(depth: int, layers: int) -> float:

@@ -7,14 +7,19 @@ step is synchronised by itself.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from bench.profiler import devices, nvml
+from bench.profiler.efficiency import Share
 from bench.records import Quantiles
+from bench.stack.tally import Operations
 
 
 @dataclass
@@ -37,34 +42,62 @@ class PhaseClock:
 
 
 class StepClock:
-    """The window over steps `warmup` .. end; `pause` closes it for an evaluation, the next step opens it again."""
+    """The window over steps `warmup` .. end; `pause` closes it for an evaluation, the next step opens it again.
 
-    def __init__(self, device: torch.device, warmup: int, now: Callable[[], float] = time.perf_counter):
+    `joules` are those of this rank's device in the window, None where unknown; `millijoules` reads its meter.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        warmup: int,
+        now: Callable[[], float] = time.perf_counter,
+        millijoules: Callable[[], int | None] | None = None,
+    ):
         self.device, self.warmup, self.now = device, warmup, now
+        self.millijoules = millijoules or functools.partial(nvml.millijoules, device)
         self.steps, self.window_seconds, self.tokens, self.samples = 0, 0.0, 0, 0
+        self.joules: float | None = 0.0
+        self.batches: Counter[tuple[int, int]] = Counter()  # [B, T] of the window -> how many
         self._opened: float | None = None
+        self._meter: int | None = None  # when the window was opened
+        self._measuring = False
         self._marks: list[tuple[float, float]] | list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextlib.contextmanager
     def step(self, tokens: int, samples: int) -> Generator[None, None, None]:
         """Times what runs inside; `tokens` are this rank's real text tokens."""
-        measured = self.steps >= self.warmup
+        self._measuring = measured = self.steps >= self.warmup
         if measured and self._opened is None:
             self._synchronize()
-            self._opened = self.now()
+            self._opened, self._meter = self.now(), self.millijoules()
         start = self._mark()
         yield
+        self._measuring = False
         if measured:
             self._marks.append((start, self._mark()))  # pyright: ignore[reportArgumentType] -- one kind per device
             self.tokens += tokens
             self.samples += samples
         self.steps += 1
 
+    def count(self, examples: int, tokens: int) -> None:
+        """A batch [B, T] of the step that is running."""
+        if self._measuring:
+            self.batches[examples, tokens] += 1
+
     def pause(self) -> None:
         if self._opened is not None:
             self._synchronize()
             self.window_seconds += self.now() - self._opened
             self._opened = None
+            before, opened, closed = self.joules, self._meter, self.millijoules()
+            self.joules = None
+            if before is not None and opened is not None and closed is not None:
+                self.joules = before + (closed - opened) / 1000
+
+    def share(self, operations: Operations | None, precision: str) -> Share:
+        """`operations`: of `batches`."""
+        return Share(operations, self.joules, devices.peak(self.device, precision))
 
     def milliseconds(self) -> list[float]:
         """Of each measured step; on a GPU from events, read once here."""
