@@ -29,20 +29,18 @@ class Hollow(TorchDispatchMode):
             return _not_sent(func, args)
         if func.is_view or func.namespace != "aten" or func.overloadpacket in SHAPING:
             return func(*args, **kwargs)
-        tensors = [one for one in tree_iter((args, kwargs)) if isinstance(one, Tensor)]
-        if tensors and all(one.numel() <= SMALL for one in tensors):
-            return _computed(func, args, kwargs)
+        if not any("Tensor" in str(one.type) for one in func._schema.returns):
+            return None if func._schema.is_mutable else func(*args, **kwargs)
+        small = all(one.numel() <= SMALL for one in tree_iter((args, kwargs)) if isinstance(one, Tensor))
         if func._schema.is_mutable:
-            return _not_written(func, args, kwargs)
-        return _allocated(func, args, kwargs)
-
-
-def _computed(func: Any, args: Any, kwargs: Any) -> Any:
-    """Of small tensors; those of them that only repeat one element may become large."""
-    sizes = [one for one in args if isinstance(one, list | tuple) and all(isinstance(n, int) for n in one)]
-    if any(torch.Size(size).numel() > SMALL for size in sizes if all(n >= 0 for n in size)):
-        return _allocated(func, args, kwargs)
-    return func(*args, **kwargs)
+            return func(*args, **kwargs) if small else _not_written(func, args, kwargs)
+        try:
+            bare = _sized(func, args, kwargs)
+        except NotImplementedError:  # its sizes depend on content
+            return func(*args, **kwargs)
+        if small and all(one.numel() <= SMALL for one in tree_iter(bare) if isinstance(one, Tensor)):
+            return func(*args, **kwargs)
+        return tree_map_only(Tensor, _given_memory, bare)
 
 
 def _not_sent(func: Any, args: Any) -> Any:
@@ -65,16 +63,13 @@ def _not_written(func: Any, args: Any, kwargs: Any) -> Any:
     return None if not returned else returned[0] if len(returned) == 1 else tuple(returned)
 
 
-def _allocated(func: Any, args: Any, kwargs: Any) -> Any:
-    """The results by torch's own rules for tensors without content, given memory."""
-    try:
-        bare_args, bare_kwargs = tree_map_only(Tensor, _bare, (args, kwargs))
-        if "device" in bare_kwargs:
-            bare_kwargs = {**bare_kwargs, "device": torch.device("meta")}
-        bare_kwargs.pop("pin_memory", None)
-        return tree_map_only(Tensor, _given_memory, func(*bare_args, **bare_kwargs))
-    except NotImplementedError:  # its sizes depend on content
-        return func(*args, **kwargs)
+def _sized(func: Any, args: Any, kwargs: Any) -> Any:
+    """The results by torch's own rules for tensors without content."""
+    args, kwargs = tree_map_only(Tensor, _bare, (args, kwargs))
+    if "device" in kwargs:
+        kwargs = {**kwargs, "device": torch.device("meta")}
+    kwargs.pop("pin_memory", None)
+    return func(*args, **kwargs)
 
 
 def _bare(tensor: Tensor) -> Tensor:
