@@ -15,6 +15,7 @@ from bench import random_tokens
 from bench.backbones import BACKBONES, parse
 from bench.batches import collate
 from bench.prepare import prepare
+from bench.profiler.memory import live
 from bench.settings import InputError, Unsupported
 from bench.shapes import SHAPES
 from bench.stack.compiled import compile_layers
@@ -162,6 +163,7 @@ def test_compiled_layers_give_what_they_gave() -> None:
             found.append([states, *(p.grad for p in stack.layers.parameters())])
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert all(type(size) is int for size in live().values()), "what was traced has no memory"
 
 
 @pytest.mark.timeout(300)

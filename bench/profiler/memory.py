@@ -15,11 +15,14 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from bench.records import Memory
 
+TRACED = (FakeTensor, FunctionalTensor)  # what torch.compile leaves behind: it has sizes and no memory
 Storages = dict[int, int]  # a storage's identity -> its bytes
 
 
@@ -75,7 +78,8 @@ def live() -> Storages:
 
 def _live_storages() -> list[torch.UntypedStorage]:
     # `type`, not `isinstance`: some libraries' lazy objects load themselves when asked for their class
-    return list(_storages([o for o in gc.get_objects() if issubclass(type(o), Tensor)]))
+    found = [o for o in gc.get_objects() if issubclass(type(o), Tensor) and not issubclass(type(o), TRACED)]
+    return list(_storages(found))
 
 
 class Ledger:
