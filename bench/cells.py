@@ -190,7 +190,9 @@ class Cell(Settings):
 
     def _compile_problem(self) -> str | None:
         if self.compile and self.zero.stage == 3:
-            return f"found true with {self.zero.label}: layers that ZeRO-3 gathers as they run are not compiled"
+            return (
+                f"found true with {self.zero.label}: what ZeRO-3 does as layers run breaks their graphs, and slows them"
+            )
         return None
 
 
