@@ -120,7 +120,7 @@ class Cell(Settings):
             ("regularizer", self.regularizer.check(self.backbone) or self._regularizer_problem()),
             ("batch_size", self._batch_problem()),
             ("head", self._head_problem()),
-            ("weights", self._weights_problem()),
+            ("backbone", self._backbone_problem()),
             ("task", self._task_problem()),
             ("regime", self._regime_problem()),
             ("landscape", self._landscape_problem()),
@@ -154,13 +154,14 @@ class Cell(Settings):
             return None
         return f"found answer_words, but {self.backbone.name} has no LM head: expected linear"
 
-    def _weights_problem(self) -> str | None:
-        if self.cost_only:
-            built_in = "a folder with a config.json, or a name with a shape in `bench list backbones`"
-            return None if self.backbone.shaped else f"{self.backbone.name} has no shape built in: expected {built_in}"
-        if self.backbone.weighted:
-            return None
-        return f"{self.backbone.name}: found no *.safetensors in {self.backbone.location}, expected weights: random"
+    def _backbone_problem(self) -> str | None:
+        name = self.backbone.name
+        if self.cost_only and not self.backbone.shaped:
+            expected = "a name with a shape in `bench list backbones`, or a folder with a config.json"
+            return f"found weights random, but {name} has no shape built in: expected {expected}"
+        if not self.cost_only and not self.backbone.weighted:
+            return f"{name}: found no *.safetensors in {self.backbone.location}: expected them, or weights: random"
+        return None
 
     def _task_problem(self) -> str | None:
         if self.cost_only == (self.task.source == RANDOM.source):
@@ -189,7 +190,9 @@ class Cell(Settings):
 
     def _compile_problem(self) -> str | None:
         if self.compile and self.zero.stage == 3:
-            return f"found true with {self.zero.label}: layers that ZeRO-3 gathers as they run are not compiled"
+            return (
+                f"found true with {self.zero.label}: what ZeRO-3 does as layers run breaks their graphs, and slows them"
+            )
         return None
 
 

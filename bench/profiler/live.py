@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+TRACED = (FakeTensor, FunctionalTensor)  # what torch.compile leaves behind: it has sizes and no memory
 TORCH = str(Path(torch.__file__).parent)
 # what DeepSpeed 0.19.8 calls the functions that make a rank's share of the gradients; all else it makes is to be sent
 GRADIENT_MAKERS = re.compile(r"grad_partition|flat_partition|grad_tensors|^_?step|fp32_grad|^flatten")
@@ -122,4 +125,4 @@ def identity(storage: torch.UntypedStorage) -> int:
 
 def held() -> list[Tensor]:
     """All tensors that Python holds."""
-    return [one for one in gc.get_objects() if issubclass(type(one), Tensor)]
+    return [one for one in gc.get_objects() if issubclass(type(one), Tensor) and not issubclass(type(one), TRACED)]
