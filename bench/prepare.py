@@ -12,10 +12,11 @@ import torch
 
 from bench import data, toy
 from bench.backbones import Backbone
+from bench.batches import collate
 from bench.cells import Cell, identity_json
 from bench.engine import Partitioning
 from bench.seeds import stream_seed
-from bench.stack import Stack
+from bench.stack import Batch, Stack
 from bench.stack.families import load
 from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
@@ -33,6 +34,10 @@ class Encodings:
     answer_ids: list[int]
     vocabulary: Vocabulary
     templater: Templater
+
+    def batch(self, examples: Sequence[Encoded], ids: list[int], keys: list[int], device: torch.device) -> Batch:
+        """Those of `examples`, in this order."""
+        return collate([examples[i] for i in ids], self.vocabulary.pad, keys, ids, device)
 
 
 def prepare(cell: Cell) -> tuple[Tuned, Encodings]:

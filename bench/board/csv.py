@@ -7,6 +7,8 @@ import io
 
 from bench.records import Record, Surface
 
+PHASES = ("load", "setup", "cache", "train", "evaluate", "save", "landscape", "attack")
+
 
 def csv(records: list[Record]) -> str:
     lines = [line(record) for record in sorted(records, key=lambda record: record.name)]
@@ -40,7 +42,12 @@ def line(record: Record) -> dict[str, object]:
         "total_parameters": cost.total_parameters if cost else None,
         "checkpoint_bytes": cost.checkpoint_bytes if cost else None,
         "forward_equivalents": cost.forward_equivalents if cost else None,
+        "data_wait_share": cost.data_wait_share if cost else None,
+        "feature_cache": cell.get("feature_cache"),
+        "feature_cache_bytes": cost.feature_cache_bytes if cost else None,
+        "feature_cache_built": cost.feature_cache_built if cost else None,
     }
+    made |= {f"{phase}_seconds": cost.seconds.get(phase) if cost else None for phase in PHASES}
     for phase in ("train", "evaluate"):
         rows = [row for row in record.memory if row.phase == phase]
         peaks = [row.peak_allocated_bytes for row in rows if row.peak_allocated_bytes is not None]

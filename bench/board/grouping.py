@@ -104,7 +104,8 @@ def _title(record: Record) -> tuple[str, str]:
     details = (
         f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
         f"{labels.head}, {str(cell.get('select')).replace('_', ' ')}"
-        f"{', checkpointing' if cell.get('checkpointing') else ''}{_landscape(cell.get('landscape'))}"
+        f"{', checkpointing' if cell.get('checkpointing') else ''}"
+        f"{', feature cache' if cell.get('feature_cache') else ''}{_landscape(cell.get('landscape'))}"
     )
     return title, details
 

@@ -42,6 +42,7 @@ class StepClock:
     def __init__(self, device: torch.device, warmup: int, now: Callable[[], float] = time.perf_counter):
         self.device, self.warmup, self.now = device, warmup, now
         self.steps, self.window_seconds, self.tokens, self.samples = 0, 0.0, 0, 0
+        self.waited_seconds = 0.0  # in the window
         self._opened: float | None = None
         self._marks: list[tuple[float, float]] | list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
@@ -59,6 +60,14 @@ class StepClock:
             self.tokens += tokens
             self.samples += samples
         self.steps += 1
+
+    @contextlib.contextmanager
+    def waiting(self) -> Generator[None, None, None]:
+        """Around what a step waits for before it has something to compute."""
+        start = self.now()
+        yield
+        if self._opened is not None:
+            self.waited_seconds += self.now() - start
 
     def pause(self) -> None:
         if self._opened is not None:
