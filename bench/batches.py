@@ -13,6 +13,7 @@ from bench.seeds import stream_seed
 from bench.stack import Batch
 from bench.templates import Encoded
 
+EVALUATION_BATCH = 64  # examples per rank and forward, where nothing trains
 POOL = 8  # batches whose examples are grouped by length together
 
 
@@ -46,6 +47,12 @@ def share(ids: list[int], rank: int, ranks: int, micro: int) -> list[list[int]]:
     """The micro-batches of one rank: neighbours in length together, every rank with like lengths."""
     per_pass = ranks * micro
     return [ids[start : start + per_pass][rank::ranks] for start in range(0, len(ids), per_pass)]
+
+
+def heaviest(drawn: list[list[int]], lengths: list[int]) -> int:
+    """The step with the longest example; not the first, in which the optimizer makes its state, if there is another."""
+    steps = range(len(drawn))[1:] or range(1)
+    return max(steps, key=lambda step: max(lengths[i] for i in drawn[step]))
 
 
 def collate(
@@ -88,11 +95,13 @@ def rows(batch: Batch, ids: torch.Tensor) -> dict[int, Encoded]:
 
 
 def evenly(lengths: Sequence[int], size: int, rank: int, ranks: int) -> list[list[int]]:
-    """All examples in batches of `size`, short ones first: this rank's share, the same number of batches on each.
+    """All examples in batches of `size`, long ones first: this rank's share, the same number of batches on each.
+
+    What runs out of memory does so at once.
 
     ZeRO-3 needs all ranks in each forward: one that has no more takes the first batch again.
     """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     batches = [order[i : i + size] for i in range(0, len(order), size)]
     mine = batches[rank::ranks]
     return mine + batches[:1] * (-(-len(batches) // ranks) - len(mine))

@@ -66,7 +66,7 @@ class Cell(Settings):
     weights: Literal["pretrained", "random"] = "pretrained"  # random: the backbone's shape alone, for its costs
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     compile: bool = False  # the layers by torch.compile
-    feature_cache: bool = False  # what the frozen layers below all training give, from disk
+    feature_cache: bool = False  # what the frozen layers below all training give, from disk; where there are any
     select: Literal["best_dev", "last"] = "best_dev"  # which step's weights are reported on test
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between evaluations on dev; None: ten in all
     max_length: int = Field(default=128, ge=8)  # tokens of an example, template included
@@ -126,6 +126,7 @@ class Cell(Settings):
             ("landscape", self._landscape_problem()),
             ("attention", self._attention_problem()),
             ("compile", self._compile_problem()),
+            ("feature_cache", self._feature_cache_problem()),
         ]
         return [(field, message) for field, message in found if message is not None]
 
@@ -144,6 +145,11 @@ class Cell(Settings):
         if not (self.regularizer.uneven and self.zero.stage == 3 and self.ranks > 1):
             return None
         return f"{self.regularizer.label} makes other numbers of passes on each rank, which ZeRO-3 cannot"
+
+    def _feature_cache_problem(self) -> str | None:
+        if not (self.feature_cache and self.lower_dropout):
+            return None
+        return "found true, expected false with lower_dropout: the lower layers give something else in each pass"
 
     def _head_problem(self) -> str | None:
         if not self.backbone.lm_head and self.backbone.form != "masked":

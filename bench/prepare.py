@@ -12,7 +12,7 @@ import torch
 
 from bench import data, random_tokens, toy
 from bench.backbones import Backbone
-from bench.batches import collate
+from bench.batches import EVALUATION_BATCH, collate
 from bench.cells import Cell, identity_json
 from bench.engine import DTYPES, Partitioning
 from bench.seeds import stream_seed
@@ -24,7 +24,6 @@ from bench.templates import Encoded, Templater
 from bench.tuned import Tuned
 from bench.vocabulary import Vocabulary
 
-EVALUATION_BATCH = 64  # examples per rank and forward
 CPU = torch.device("cpu")
 
 

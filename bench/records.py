@@ -46,7 +46,8 @@ class Labels(Settings):
 
 
 class Failure(Settings):
-    phase: str  # load, setup, train, attack, evaluate, landscape; start: none was reached, preflight: it was not run
+    # load, setup, cache, train, attack, evaluate, save, landscape; start: none was reached, preflight: it was not run
+    phase: str
     rank: int | None
     host: str | None
     exception: str

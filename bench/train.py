@@ -14,16 +14,19 @@ from torch import Tensor
 from bench import batches, environment
 from bench.cells import Cell
 from bench.engine import Engine, World, size
+from bench.features import Features, open_features
 from bench.landscape import measure
+from bench.loader import Ahead, Loader, Request, evenly
+from bench.outcomes import outcomes, share_right
 from bench.perturb import Rewriting, Run
-from bench.prepare import EVALUATION_BATCH, Encodings, prepare
+from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
 from bench.profiler.efficiency import efficiency
 from bench.profiler.flops import Flops, followed
 from bench.records import Cost, Point, Quality, Record, Surfaces
 from bench.seeds import stream_seed
-from bench.stack import Batch
+from bench.stack import WORDS
 from bench.templates import Encoded
 from bench.tuned import Tuned
 from bench.views import Pass
@@ -63,7 +66,12 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
             engine = Engine(tuned, cell, world)
         made += [engine.tuned, engine.optimizer]
     try:
-        run = _Run(cell, world, engine, encodings, clock, ledger, tell)
+        features = None
+        if cell.feature_cache:
+            tell(Progress("cache", 0, cell.steps))
+            with clock.phase("cache"):
+                features = open_features(cell, engine.tuned, encodings, world)
+        run = _Run(cell, world, engine, encodings, features, clock, ledger, tell)
         run.train()
         quality = run.quality()
         landscape = run.landscape()
@@ -100,11 +108,13 @@ class _Run:
         world: World,
         engine: Engine,
         encodings: Encodings,
+        features: Features | None,
         clock: PhaseClock,
         ledger: Ledger,
         tell: Any,
     ):
         self.cell, self.world, self.engine, self.encodings = cell, world, engine, encodings
+        self.features, self.loader = features, Loader(encodings, world.device, features)
         self.clock, self.ledger, self.tell = clock, ledger, tell
         self.steps = StepClock(world.device, min(WARMUP_STEPS, cell.steps // 3))
         self.losses: list[Tensor] = []  # since the last evaluation, on the device
@@ -122,33 +132,40 @@ class _Run:
         every = cell.evaluate_every or max(1, cell.steps // 10)
         lengths = [len(example.ids) for example in self.encodings.train]
         drawn = list(batches.training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
-        self.followed = heaviest(drawn, lengths)
+        self.followed = batches.heaviest(drawn, lengths)
         epochs = [step * cell.batch_size // len(lengths) for step in range(-1, cell.steps)]
         self.tell(Progress("train", 0, cell.steps))
-        with self.clock.phase("train"):
+        shares = [batches.share(ids, self.world.rank, self.world.size, cell.micro) for ids in drawn]
+        with self.clock.phase("train"), self.loader.ahead(self._requests(shares)) as loaded:
             self.engine.train()
-            for step, ids in enumerate(drawn):
+            for step, own in enumerate(shares):
                 if cell.regularizer.refreshes and epochs[step] < epochs[step + 1]:
-                    self._refresh(lengths)
-                self._step(step, ids)
+                    self._refresh()
+                self._step(step, own, loaded)
                 if (step + 1) % every == 0 or step + 1 == cell.steps:
                     self.steps.pause()
                     self._evaluate_on_dev(step + 1)
                     self.engine.train()
 
-    def _step(self, step: int, ids: list[int]) -> None:
-        cell, world = self.cell, self.world
-        shares = batches.share(ids, world.rank, world.size, cell.micro)
+    def _requests(self, steps: list[list[list[int]]]) -> Iterator[Request]:
+        """This rank's micro-batches of every step."""
+        for step, shares in enumerate(steps):
+            for ids in shares:
+                keys = [stream_seed(self.cell.seed, f"noise {step} {i}") for i in ids]
+                yield Request(self.encodings.train, ids, keys)
+
+    def _step(self, step: int, shares: list[list[int]], loaded: Ahead) -> None:
         tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
 
         def work() -> None:
-            self.losses.append(self.engine.step(shown for share in shares for shown in self._passes(step, share)))
+            self.losses.append(self.engine.step(shown for _ in shares for shown in self._passes(loaded)))
 
         if step != self.followed:
             with self.steps.step(tokens, sum(map(len, shares))):
                 work()
             return
         self.steps.pause()  # this step is not timed: on a CPU every tensor is followed
+        loaded.settle()  # so that the batches that wait are the same ones each time
         with self._followed("train"):
             work()
 
@@ -156,27 +173,24 @@ class _Run:
         kept = self.best[2].values() if self.best is not None else ()
         return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept)
 
-    def _passes(self, step: int, ids: list[int]) -> Iterator[Pass]:
-        """What one micro-batch is trained on."""
-        keys = [stream_seed(self.cell.seed, f"noise {step} {i}") for i in ids]
-        made = self.perturber.passes(self._batch(self.encodings.train, ids, keys))
-        return followed(made, self.steps.count)
+    def _passes(self, loaded: Ahead) -> Iterator[Pass]:
+        """What the next micro-batch is trained on."""
+        with self.steps.waiting():
+            one = next(loaded)
+        with self.engine.tuned.knowing(one.batch, one.below):
+            yield from followed(self.perturber.passes(one.batch), self.steps.count)
 
-    def _refresh(self, lengths: list[int]) -> None:
+    def _refresh(self) -> None:
         """Has every training example perturbed again; the ranks share the work."""
         assert isinstance(self.perturber, Rewriting)
         self.steps.pause()
         with self.clock.phase("attack"):
             self.perturber.begin()
             made: dict[int, Encoded] = {}
-            for ids in batches.evenly(lengths, EVALUATION_BATCH, self.world.rank, self.world.size):
-                made |= self.perturber.rewrite(self._batch(self.encodings.train, ids, ids))
-            for part in self.world.gather(made):
-                self.perturber.keep(part)
-
-    def _batch(self, examples: list[Encoded], ids: list[int], keys: list[int]) -> Batch:
-        pad = self.encodings.vocabulary.pad
-        return batches.collate([examples[i] for i in ids], pad, keys, ids, self.world.device)
+            with self.loader.ahead(evenly(self.encodings.train, self.world)) as loaded:
+                for one in loaded:
+                    made |= self.perturber.rewrite(one.batch)
+            self.perturber.keep(self.world.merge(made))
 
     def _evaluate_on_dev(self, step: int) -> None:
         losses = self.world.mean(torch.stack(self.losses)).tolist()
@@ -192,7 +206,8 @@ class _Run:
         self.curve.append(Point(step=step, train_loss=sum(losses) / len(losses), dev=dev))
         self.tell(Progress("train", step, self.cell.steps))
         if self.cell.select == "best_dev" and (self.best is None or dev > self.best[0]):
-            self.best = (dev, step, self.engine.state())
+            with self.clock.phase("save"):
+                self.best = (dev, step, self.engine.state())
 
     def quality(self) -> Quality | None:
         """On test with the selected weights; None of random ones, which are evaluated for what it costs."""
@@ -200,7 +215,7 @@ class _Run:
         with self.clock.phase("evaluate"):
             if self.best is not None and self.best[1] != self.cell.steps:
                 self.engine.load(self.best[2])
-            outcomes = self._outcomes(self.encodings.test, measured=True)
+            found = self._outcomes(self.encodings.test, self._followed("evaluate"))
         if self.cell.cost_only:
             return None
         dev, step = (self.curve[-1].dev, self.cell.steps) if self.best is None else self.best[:2]
@@ -208,14 +223,17 @@ class _Run:
         return Quality(
             metric=self.cell.task.metric,
             dev=dev,
-            test=share_right(outcomes),
+            test=share_right(found),
             selected_step=step,
-            outcomes=outcomes,
+            outcomes=found,
             curve=tuple(self.curve),
             examples={"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)},
             sample=splits.sample,
             data=splits.data,
         )
+
+    def _outcomes(self, examples: list[Encoded], followed: AbstractContextManager[None] | None = None) -> str:
+        return outcomes(self.engine.tuned, examples, self.loader, self.world, followed)
 
     def landscape(self) -> Surfaces | None:
         """Around the selected weights, which `quality` has loaded."""
@@ -225,37 +243,19 @@ class _Run:
         with self.clock.phase("landscape"):
             return measure.surfaces(self.cell.landscape, self.cell, self.world, self.engine, self.encodings)
 
-    @torch.no_grad()
-    def _outcomes(self, examples: list[Encoded], measured: bool = False) -> str:
-        """One character per example: 1 right, 0 wrong. Every rank makes the same number of passes."""
-        world, tuned = self.world, self.engine.tuned
-        lengths = [len(example.ids) for example in examples]
-        right: dict[int, bool] = {}
-        with tuned.evaluating():
-            for n, ids in enumerate(batches.evenly(lengths, EVALUATION_BATCH, world.rank, world.size)):
-                batch = self._batch(examples, ids, ids)
-                if measured and n == 0:
-                    with self._followed("evaluate"):
-                        predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)
-                else:
-                    predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)
-                right.update(zip(ids, (predicted == batch.labels).tolist(), strict=True))
-        merged: dict[int, bool] = {}
-        for part in world.gather(right):
-            merged.update(part)
-        return "".join("1" if merged[i] else "0" for i in range(len(examples)))
-
     def _equivalents(self) -> float:
         tuned = self.engine.tuned
-        layers = self.cell.backbone.layers
-        return self.cell.regularizer.equivalents(layers, tuned.first_trainable_depth, trained_share(tuned))
+        layers, features = self.cell.backbone.layers, self.features
+        computed = self.cell.regularizer.equivalents(layers, tuned.first_trainable_depth, trained_share(tuned))
+        return computed - (features.depth / layers if features else 0)  # what all passes share is read, not computed
 
     def cost(self) -> Cost:
-        clock = self.steps
-        operations = Flops(self.engine.tuned, self.cell.regularizer).total(clock.batches)
+        clock, features = self.steps, self.features
+        given = features.depth if features else WORDS
+        operations = Flops(self.engine.tuned, self.cell.regularizer).total(clock.batches, given)
         share = clock.share(operations, self.cell.precision)
-        mine = (clock.tokens, clock.samples, clock.window_seconds, clock.milliseconds(), share)
-        tokens, samples, seconds, milliseconds, shares = zip(*self.world.gather(mine), strict=True)
+        mine = (clock.tokens, clock.samples, clock.window_seconds, clock.waited_seconds, clock.milliseconds(), share)
+        tokens, samples, seconds, waited, milliseconds, shares = zip(*self.world.gather(mine), strict=True)
         window = max(seconds)
         parameters = list(self.engine.tuned.parameters())
         trainable = list(self.engine.trainable.values())
@@ -269,24 +269,17 @@ class _Run:
             total_parameters=sum(map(size, parameters)),
             checkpoint_bytes=sum(size(p) * p.element_size() for p in trainable),
             forward_equivalents=None if self.cell.lower_dropout else self._equivalents(),
+            data_wait_share=max(w / s for w, s in zip(waited, seconds, strict=True)) if window else None,
+            feature_cache_bytes=features.bytes if features else None,
+            feature_cache_built=features.built if features else None,
             **efficiency(shares, len(milliseconds[0]), window)._asdict(),
         )
-
-
-def heaviest(batches: list[list[int]], lengths: list[int]) -> int:
-    """The step with the longest example; not the first, in which the optimizer makes its state, if there is another."""
-    steps = range(len(batches))[1:] or range(1)
-    return max(steps, key=lambda step: max(lengths[i] for i in batches[step]))
 
 
 def trained_share(tuned: Tuned) -> float:
     """Of the backbone's weights, what it was given included."""
     sizes = [(size(p), p.requires_grad) for p in tuned.stack.parameters()]
     return sum(n for n, trains in sizes if trains) / sum(n for n, _ in sizes)
-
-
-def share_right(outcomes: str) -> float:
-    return outcomes.count("1") / len(outcomes)
 
 
 def accelerator(world: World) -> str:

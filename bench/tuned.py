@@ -39,6 +39,7 @@ class Tuned(nn.Module):
         self.first_trainable_depth = attachment.first_trainable_depth
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout
+        self._known: tuple[Batch, Below] | None = None
         if not head.reads_vocabulary:  # what is not read would be trained without a gradient
             read = {id(parameter) for _, parameter in stack.headless()}
             for parameter in stack.parameters():
@@ -68,6 +69,18 @@ class Tuned(nn.Module):
         finally:
             self.train(training)
 
+    @contextlib.contextmanager
+    def knowing(self, batch: Batch, below: Below | None) -> Generator[None, None, None]:
+        """For a while, what lies below `batch` need not be computed; below this object, and no other batch like it."""
+        self._known = None if below is None else (batch, below)
+        try:
+            yield
+        finally:
+            self._known = None
+
+    def known(self, batch: Batch) -> Below | None:
+        return self._known[1] if self._known is not None and self._known[0] is batch else None
+
     def logits(
         self,
         batch: Batch,
@@ -77,15 +90,20 @@ class Tuned(nn.Module):
     ) -> Tensor:
         """`before`: edits that act ahead of the method's own at the same depth.
 
-        The backward goes down to `gradient_from`; None: to the method's first trainable depth.
+        The backward goes down to `gradient_from`; None: to the method's first trainable depth. `below`: what lies
+        below the edits; None: what is known of the batch, if anything.
         """
+        below = below or self.known(batch)
         lowest = self.first_trainable_depth if gradient_from is None else gradient_from
         position = self.head.position(self.stack, batch)
         stream = self.stack.run(batch, [*before, *self.edits], lowest, below, position)
         return self.head.logits(self.stack, stream, batch)
 
     def below(self, batch: Batch, depth: int, start: Below | None = None) -> Below:
-        """What enters `depth`, without a backward and before the edits there."""
+        """What enters `depth`, without a backward and before the edits there; `start` is known of it already."""
+        known = self.known(batch)
+        if start is None and known is not None and known.depth <= depth:
+            start = known
         return self.stack.below(batch, self.edits, depth, start, self.head.position(self.stack, batch))
 
     def common(self, batch: Batch, depth: int) -> Below | None:

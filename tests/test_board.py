@@ -85,3 +85,18 @@ def test_boards_do_not_depend_on_the_order_of_records() -> None:
     made.append(record("failed", test=None))
     for form in (board.markdown, board.csv):
         assert form(made) == form(made[::-1])
+
+
+def test_the_csv_says_what_the_feature_cache_and_each_phase_took() -> None:
+    made = record("a")
+    assert made.cost is not None
+    seconds = {"load": 1.0, "cache": 2.5}
+    cost = made.cost.model_copy(
+        update={"data_wait_share": 0.25, "feature_cache_bytes": 10, "feature_cache_built": 3, "seconds": seconds}
+    )
+    cached = made.model_copy(update={"cost": cost, "cell": {**made.cell, "feature_cache": True}})
+    (row,) = csv.DictReader(io.StringIO(board.csv([cached])))
+    assert (row["feature_cache_bytes"], row["feature_cache_built"], row["data_wait_share"]) == ("10", "3", "0.25")
+    assert (row["load_seconds"], row["cache_seconds"], row["attack_seconds"]) == ("1.0", "2.5", "")
+    (setting,), (plain,) = settings([cached]), settings([made])
+    assert setting.details == f"{plain.details}, feature cache"

@@ -41,6 +41,20 @@ def test_window_leaves_out_warm_up_and_pauses() -> None:
     assert clock.milliseconds() == pytest.approx([1000.0] * 4)
 
 
+def test_waiting_counts_in_the_window_only() -> None:
+    now = FakeClock()
+    clock = StepClock(CPU, warmup=1, now=now)
+    for _ in range(3):
+        with clock.step(tokens=1, samples=1):
+            with clock.waiting():
+                now.time += 2.0
+            now.time += 3.0
+    clock.pause()
+    with clock.waiting():  # in a step that is not timed
+        now.time += 50.0
+    assert (clock.waited_seconds, clock.window_seconds) == (4.0, 10.0)
+
+
 def test_phases_within_phases_are_taken_out() -> None:
     now = FakeClock()
     clock = PhaseClock(now)

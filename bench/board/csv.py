@@ -8,6 +8,7 @@ import io
 from bench.records import Record, Surface
 
 USUAL = {"weights": "pretrained", "attention": "sdpa", "compile": False}  # columns only where a cell has another value
+PHASES = ("load", "setup", "cache", "train", "evaluate", "save", "landscape", "attack")
 
 
 def csv(records: list[Record]) -> str:
@@ -46,7 +47,12 @@ def line(record: Record) -> dict[str, object]:
         "flops_per_step": cost.flops if cost else None,
         "mfu": cost.mfu if cost else None,
         "joules_per_step": cost.joules if cost else None,
+        "data_wait_share": cost.data_wait_share if cost else None,
+        "feature_cache": cell.get("feature_cache"),
+        "feature_cache_bytes": cost.feature_cache_bytes if cost else None,
+        "feature_cache_built": cost.feature_cache_built if cost else None,
     }
+    made |= {f"{phase}_seconds": cost.seconds.get(phase) if cost else None for phase in PHASES}
     for phase in ("train", "evaluate"):
         rows = [row for row in record.memory if row.phase == phase]
         peaks = [row.peak_allocated_bytes for row in rows if row.peak_allocated_bytes is not None]

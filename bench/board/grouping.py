@@ -109,7 +109,9 @@ def _title(record: Record) -> tuple[str, str]:
     details = (
         f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
         f"{labels.head}, {_select(cell)}"
-        f"{', checkpointing' if cell.get('checkpointing') else ''}{_execution(cell)}{_landscape(cell.get('landscape'))}"
+        f"{', checkpointing' if cell.get('checkpointing') else ''}"
+        f"{', feature cache' if cell.get('feature_cache') else ''}"
+        f"{_execution(cell)}{_landscape(cell.get('landscape'))}"
     )
     return title, details
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,13 @@ class World:
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def merge(self, part: Mapping[K, V]) -> dict[K, V]:
+        """What all ranks have, each a part."""
+        merged: dict[K, V] = {}
+        for one in self.gather(part):
+            merged.update(one)
+        return merged
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over ranks of a tensor, in fp32."""

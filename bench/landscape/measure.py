@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.batches import collate, evenly
+from bench.batches import evenly
 from bench.cells import Cell
 from bench.engine import Engine, World
 from bench.landscape import embeddings, grid, weights
@@ -27,7 +27,7 @@ def surfaces(settings: Landscape, cell: Cell, world: World, engine: Engine, enco
     def batch(numbers: list[int]) -> Batch:
         ids = [drawn[number] for number in numbers]
         keys = [stream_seed(cell.seed, f"landscape {i}") for i in ids]
-        return collate([dev[i] for i in ids], encodings.vocabulary.pad, keys, ids, world.device)
+        return encodings.batch(dev, ids, keys, world.device)
 
     with engine.tuned.evaluating():
         # a backward keeps no more examples than in training, if through all layers
@@ -62,8 +62,6 @@ def _in_embeddings(settings: Landscape, world: World, engine: Engine, batches: l
 
 def _in_weights(settings: Landscape, world: World, engine: Engine, batches: list[Batch], seed: int) -> Surface:
     points = grid.points(settings.weights_radius, settings.grid)
-    merged: dict[int, list[float]] = {}
-    for part in world.gather(weights.losses(engine, batches, points, seed)):
-        merged.update(part)
+    merged = world.merge(weights.losses(engine, batches, points, seed))
     mean = torch.tensor([merged[i] for i in sorted(merged)], dtype=torch.float64).mean(0)
     return grid.surface(mean.tolist(), settings.weights_radius)

@@ -59,6 +59,11 @@ class Regularizer(Settings):
         return 1
 
     @property
+    def differs_at(self) -> int | None:
+        """The depth below which all its views of a batch are the same; None: it has one view, the batch itself."""
+        return None
+
+    @property
     def uneven(self) -> bool:
         """Whether ranks make different numbers of passes when they refresh."""
         return False
@@ -139,6 +144,10 @@ class TwoViews(Regularizer):
             raise ValueError("a clean_weight above 0 with symmetric_kl, which does not see the labels")
         return self
 
+    @property
+    def differs_at(self) -> int | None:
+        return WORDS
+
     def views(
         self, batch: Batch, words: Batch, perturbation: Perturbation | None = None, below: Below | None = None
     ) -> Pass:
@@ -174,6 +183,10 @@ class EmbeddingPerturbation(TwoViews):
     @property
     def at(self) -> int:
         return WORDS if self.depth == "words" else self.depth
+
+    @property
+    def differs_at(self) -> int | None:
+        return self.at
 
     def common(self, first: int, shared: bool) -> int:
         """The depth up to which all passes are the same."""

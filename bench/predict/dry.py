@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
+from bench.batches import EVALUATION_BATCH
 from bench.cells import Cell
 from bench.engine import Engine, World
 from bench.perturb import Rewriting, Run
 from bench.predict.hollow import Hollow
 from bench.predict.timeline import Moment, Timeline
-from bench.prepare import EVALUATION_BATCH, Encodings, prepare
+from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger
 from bench.views import Pass
 

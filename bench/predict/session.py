@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import matrix
+from bench.batches import EVALUATION_BATCH
 from bench.cells import Cell
 from bench.predict.fit import Seen
 from bench.predict.lengths import longest
@@ -25,7 +26,6 @@ from bench.predict.probes import probe, worlds
 from bench.predict.timeline import Moment
 from bench.predict.worker import MARK
 from bench.preflight.probes import changed
-from bench.prepare import EVALUATION_BATCH
 from bench.records import OWNERS
 
 PART = 12  # dry runs of a process: two of them finish at about the same time, and none leaks for long

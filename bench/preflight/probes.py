@@ -55,6 +55,7 @@ def reduce(cell: Cell) -> Cell:
         evaluate_every=None,
         max_length=Cell.model_fields["max_length"].get_default(),
         lower_dropout=False,
+        feature_cache=False,
         landscape=None,
     )
 

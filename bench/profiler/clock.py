@@ -59,6 +59,7 @@ class StepClock:
         self.steps, self.window_seconds, self.tokens, self.samples = 0, 0.0, 0, 0
         self.joules: float | None = 0.0
         self.batches: Counter[tuple[int, int]] = Counter()  # [B, T] of the window -> how many
+        self.waited_seconds = 0.0  # in the window
         self._opened: float | None = None
         self._meter: int | None = None  # when the window was opened
         self._measuring = False
@@ -84,6 +85,14 @@ class StepClock:
         """A batch [B, T] of the step that is running."""
         if self._measuring:
             self.batches[examples, tokens] += 1
+
+    @contextlib.contextmanager
+    def waiting(self) -> Generator[None, None, None]:
+        """Around what a step waits for before it has something to compute."""
+        start = self.now()
+        yield
+        if self._opened is not None:
+            self.waited_seconds += self.now() - start
 
     def pause(self) -> None:
         if self._opened is not None:

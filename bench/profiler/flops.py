@@ -43,9 +43,9 @@ class Flops:
         self.walks = regularizer.walks(tuned.first_trainable_depth, shared=not tuned.lower_dropout)
         self.of = functools.cache(self._of)
 
-    def total(self, batches: Mapping[tuple[int, int], int]) -> Operations | None:
-        """Of as many batches of each shape [B, T]."""
-        found = {shape: self.of(*shape) for shape in batches}
+    def total(self, batches: Mapping[tuple[int, int], int], given: int = WORDS) -> Operations | None:
+        """Of as many batches of each shape [B, T]; `given` as below."""
+        found = {shape: self.of(*shape, given) for shape in batches}
         known = {shape: one for shape, one in found.items() if one is not None}
         if len(known) < len(found):
             return None

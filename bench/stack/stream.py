@@ -28,8 +28,12 @@ class Batch:
     keys: Tensor  # [B] int64: one number per example and step, the seed of its noise
     index: Tensor  # [B] int64: which example of its split
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        return Batch(**{name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()})
+
+    def pinned(self) -> Batch:
+        """In host memory that a GPU reads by itself."""
+        return Batch(**{name: value.pin_memory() for name, value in vars(self).items()})
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:

@@ -1,0 +1,66 @@
+"""Batches made ahead of their step, by a thread that ends with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import batch_for, tiny
+from test_features import encodings_of
+from test_methods import tuned
+
+from bench.loader import AHEAD, Ahead, Loaded, Loader, Request
+
+LOADED = Loaded(batch_for(tiny("roberta")))
+
+
+def loaders() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_batches_come_in_their_order_and_as_asked_for() -> None:
+    encodings = encodings_of(tuned("roberta", {"kind": "linear_probe"}))
+    requests = [Request(encodings.train, [i, 3 - i], [10 * i, i]) for i in range(4)]
+    with Loader(encodings, torch.device("cpu")).ahead(requests) as ahead:
+        made = list(ahead)
+    for request, loaded in zip(requests, made, strict=True):
+        expected = encodings.batch(*request, torch.device("cpu"))
+        assert all(torch.equal(one, getattr(loaded.batch, name)) for name, one in vars(expected).items())
+        assert loaded.below is None
+    assert not loaders()
+
+
+def test_no_more_are_made_than_may_wait() -> None:
+    asked: list[int] = []
+
+    def endless() -> Iterator[Loaded]:
+        while True:
+            asked.append(len(asked))
+            yield LOADED
+
+    with Ahead(endless(), AHEAD) as ahead:
+        for taken in range(3):
+            ahead.settle()
+            assert len(asked) == taken + AHEAD
+            next(ahead)
+
+
+def test_what_raises_in_the_thread_raises_in_the_loop() -> None:
+    def failing() -> Iterator[Loaded]:
+        yield LOADED
+        raise KeyError("example")
+
+    taken = 0
+    with pytest.raises(KeyError, match="example"), Ahead(failing(), AHEAD) as ahead:
+        for _ in ahead:
+            taken += 1
+    assert taken == 1 and not loaders()
+
+
+def test_the_thread_ends_with_a_loop_that_fails() -> None:
+    with pytest.raises(ZeroDivisionError), Ahead(iter([LOADED] * 100), AHEAD) as ahead:
+        next(ahead)
+        raise ZeroDivisionError
+    assert not loaders()
