@@ -27,7 +27,7 @@ class Hollow(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.namespace == "c10d":
             return _not_sent(func, args)
-        if func.is_view or func.namespace != "aten" or func.overloadpacket in SHAPING:
+        if func.is_view or func.namespace != "aten" or func.overloadpacket in SHAPING or _on_meta(args, kwargs):
             return func(*args, **kwargs)
         if not any("Tensor" in str(one.type) for one in func._schema.returns):
             return None if func._schema.is_mutable else func(*args, **kwargs)
@@ -41,6 +41,14 @@ class Hollow(TorchDispatchMode):
         if small and all(one.numel() <= SMALL for one in tree_iter(bare) if isinstance(one, Tensor)):
             return func(*args, **kwargs)
         return tree_map_only(Tensor, _given_memory, bare)
+
+
+def _on_meta(args: Any, kwargs: Any) -> bool:
+    """Whether it is without content already."""
+    device = kwargs.get("device")
+    return (device is not None and torch.device(device).type == "meta") or any(
+        isinstance(one, Tensor) and one.device.type == "meta" for one in args
+    )
 
 
 def _not_sent(func: Any, args: Any) -> Any:
