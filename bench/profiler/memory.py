@@ -101,9 +101,12 @@ def owners(module: torch.nn.Module, optimizer: Any) -> Iterator[tuple[list[Tenso
     """The tensors of each owner between two steps; what two of them share is the first one's."""
     yield list(_parameter_tensors(module)), "parameters"
     yield list(_optimizer_tensors(optimizer)), "optimizer_state"
-    yield [p.grad for p in module.parameters() if p.grad is not None], "gradients"
+    stepped = [p for group in _inner(optimizer).param_groups for p in group["params"]]
+    yield [p.grad for p in (*module.parameters(), *stepped) if p.grad is not None], "gradients"
     for name, value in vars(optimizer).items():  # what DeepSpeed puts around the optimizer
-        if "grad" in name:
+        if "fp32" in name and "grad" not in name:  # under ZeRO-3 the optimizer knows them while it steps on them only
+            yield list(_tensors(value)), "optimizer_state"
+        elif "grad" in name:
             yield list(_tensors(value)), "gradients"
         elif "ipg" in name or "bucket" in name:
             yield list(_tensors(value)), "communication"
@@ -120,12 +123,16 @@ def _parameter_tensors(module: torch.nn.Module) -> Iterator[Tensor]:
 
 
 def _optimizer_tensors(optimizer: Any) -> Iterator[Tensor]:
-    """The state of the optimizer, and the fp32 copies it steps on, behind whatever ZeRO put around it."""
-    inner = getattr(optimizer, "optimizer", optimizer)
-    for group in inner.param_groups:
+    """The state of the optimizer, and the fp32 copies it steps on."""
+    for group in _inner(optimizer).param_groups:
         yield from group["params"]
-    for state in inner.state.values():
+    for state in _inner(optimizer).state.values():
         yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def _inner(optimizer: Any) -> Any:
+    """Behind whatever ZeRO put around it."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
