@@ -8,12 +8,12 @@ tensors are computed, since what happens next may depend on them (a mask that is
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map_only
 
 SMALL = 2**17  # elements
 SHAPING = (torch.ops.aten.set_, torch.ops.aten.resize_)  # they change what a tensor is, not what is in it
@@ -23,6 +23,10 @@ NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # the system may refuse mor
 class Hollow(TorchDispatchMode):
     """While active, nothing that is large is computed, copied or sent. Results are meaningless, their sizes are not."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[Any, Any] = {}  # what an operation gives for such arguments: layers repeat each other
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.namespace == "c10d":
@@ -31,16 +35,45 @@ class Hollow(TorchDispatchMode):
             return func(*args, **kwargs)
         if not any("Tensor" in str(one.type) for one in func._schema.returns):
             return None if func._schema.is_mutable else func(*args, **kwargs)
-        small = all(one.numel() <= SMALL for one in tree_iter((args, kwargs)) if isinstance(one, Tensor))
         if func._schema.is_mutable:
-            return func(*args, **kwargs) if small else _not_written(func, args, kwargs)
+            return func(*args, **kwargs) if _small((args, kwargs)) else _not_written(func, args, kwargs)
         try:
-            bare = _sized(func, args, kwargs)
+            bare = self._sized(func, args, kwargs)
         except NotImplementedError:  # its sizes depend on content
             return func(*args, **kwargs)
-        if small and all(one.numel() <= SMALL for one in tree_iter(bare) if isinstance(one, Tensor)):
+        if _small((args, kwargs)) and _small(bare):
             return func(*args, **kwargs)
-        return tree_map_only(Tensor, _given_memory, bare)
+        return _each(bare, _given_memory)
+
+    def _sized(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The results by torch's own rules for tensors without content."""
+        key = func, _each(args, _shape), tuple(_each(list(kwargs.items()), _shape))
+        if key not in self._known:
+            args, kwargs = _each(args, _bare), {name: _each(value, _bare) for name, value in kwargs.items()}
+            if "device" in kwargs:
+                kwargs["device"] = torch.device("meta")
+            kwargs.pop("pin_memory", None)
+            self._known[key] = func(*args, **kwargs)
+        return self._known[key]
+
+
+def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """`value` with its tensors changed; lists become tuples, which can be keys."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return tuple(_each(item, change) for item in value)
+    return value
+
+
+def _small(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() <= SMALL
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return all(_small(item) for item in value)
 
 
 def _on_meta(args: Any, kwargs: Any) -> bool:
@@ -71,13 +104,8 @@ def _not_written(func: Any, args: Any, kwargs: Any) -> Any:
     return None if not returned else returned[0] if len(returned) == 1 else tuple(returned)
 
 
-def _sized(func: Any, args: Any, kwargs: Any) -> Any:
-    """The results by torch's own rules for tensors without content."""
-    args, kwargs = tree_map_only(Tensor, _bare, (args, kwargs))
-    if "device" in kwargs:
-        kwargs = {**kwargs, "device": torch.device("meta")}
-    kwargs.pop("pin_memory", None)
-    return func(*args, **kwargs)
+def _shape(tensor: Tensor) -> Any:
+    return tensor.size(), tensor.stride(), tensor.dtype
 
 
 def _bare(tensor: Tensor) -> Tensor:
