@@ -11,7 +11,8 @@ from bench.records import OWNERS, Memory, Record
 Sizes = Mapping[str, int | None]  # bytes by column, None is not known
 
 OWNER_COLUMNS = {owner: owner.replace("_", " ") for owner in OWNERS}
-TRAIN, PREDICTED, RATIO = "train peak", "predicted", "predicted / measured"
+TRAIN, EVALUATE, PREDICTED, RATIO = "train peak", "evaluate peak", "predicted", "predicted / measured"
+SHORT = (TRAIN, EVALUATE, PREDICTED)
 
 
 def memory(setting: Setting) -> str:
@@ -23,10 +24,11 @@ def memory(setting: Setting) -> str:
     return f"Memory of the rank that needs most, {in_unit}:\n\n{made}" if head else ""
 
 
-def columns(rows: Sequence[Row], left_out: Collection[str] = ()) -> tuple[str, list[str], list[list[str]]]:
-    """The unit, the head and the cells of every row; columns in which nothing has a size are left out."""
+def columns(rows: Sequence[Row], chosen: Collection[str] | None = None) -> tuple[str, list[str], list[list[str]]]:
+    """The unit, the head and the cells of every row; of all columns or of the `chosen` those in which there is a size."""
     found = [sizes(row) for row in rows]
-    head = [column for column in found[0] if column not in left_out and any(one[column] for one in found)]
+    known = [column for column in found[0] if any(one[column] for one in found)]
+    head = [column for column in known if chosen is None or column in chosen]
     in_unit = unit(one[column] for one in found for column in head)
     cells = [[size(one[column], in_unit) for column in head] for one in found]
     ratios = [ratio(one) for one in found]
@@ -47,7 +49,7 @@ def sizes(row: Row) -> Sizes:
     made["least of the ranks"] = least_peak(record, "train")
     made["reserved"] = train.peak_reserved_bytes if train else None
     made["outside the allocator"] = train.outside_allocator_bytes if train else None
-    for column, phase in (("evaluate peak", "evaluate"), ("set-up peak", "setup")):
+    for column, phase in ((EVALUATE, "evaluate"), ("set-up peak", "setup")):
         most = neediest(row.finished, phase)
         made[column] = most.peak_allocated_bytes if most else None
     made[PREDICTED] = predicted_peak(record)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.board import titles
 from bench.board.grouping import COMPARED, Group, Row, digest, groups, key_of, settings
-from bench.board.memory import OWNER_COLUMNS, columns
+from bench.board.memory import SHORT, columns
 from bench.board.tables import number, table, text
 from bench.records import Record
 
@@ -37,7 +37,7 @@ def zero(records: Iterable[Record], owners: bool) -> str:
 
 
 def comparison(group: Group, lines: list[Line], owners: bool) -> str:
-    unit, head, cells = columns([line.row for line in lines], () if owners else OWNER_COLUMNS.values())
+    unit, head, cells = columns([line.row for line in lines], None if owners else SHORT)
     stopped = any(line.status != "ok" for line in lines)
     first = ["method", "regularizer", "ZeRO", "ranks", *(["status"] if stopped else [])]
     rows = [
