@@ -25,7 +25,7 @@ def memory(setting: Setting) -> str:
 
 
 def columns(rows: Sequence[Row], chosen: Collection[str] | None = None) -> tuple[str, list[str], list[list[str]]]:
-    """The unit, the head and the cells of every row; of all columns or of the `chosen` those in which there is a size."""
+    """The unit, the head and the cells of every row; of all columns or of those `chosen` the ones with a size."""
     found = [sizes(row) for row in rows]
     known = [column for column in found[0] if any(one[column] for one in found)]
     head = [column for column in known if chosen is None or column in chosen]
