@@ -54,6 +54,7 @@ class Failure(Settings):
     step: int | None = None  # the training step it happened in
     bytes_asked: int | None = None
     bytes_free: int | None = None
+    inferred_from: str | None = None  # the name of the record that shows it, where the cell itself was not run
     log: tuple[str, ...] = ()  # the last lines of the log
 
 

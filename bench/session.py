@@ -98,7 +98,7 @@ class Session:
         written = board.write(reading.records, self.results)
         names = {cell.name for cell in cells}
         mine = [record for record in reading.records if record.name in names]
-        self.say(board.markdown(mine))
+        self.say(board.markdown(mine, details=False))
         counts: Counter[str] = Counter(record.status for record in mine)
         if missing := len(cells) - len(mine):
             counts["without a record"] = missing

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv as library
 import io
 
-from bench.records import Record, Surface
+from bench.board.memory import least_peak, neediest
+from bench.records import OWNERS, Record, Surface
 
 USUAL = {"weights": "pretrained", "attention": "sdpa", "compile": False}  # columns only where a cell has another value
 PHASES = ("load", "setup", "cache", "train", "evaluate", "save", "landscape", "attack")
+MEASURED = ("setup", "train", "evaluate")  # the phases whose memory is
 
 
 def csv(records: list[Record]) -> str:
@@ -22,7 +24,7 @@ def csv(records: list[Record]) -> str:
 
 
 def line(record: Record) -> dict[str, object]:
-    """The columns of one cell. Peaks are the largest over ranks."""
+    """The columns of one cell."""
     cell, quality, cost = record.cell, record.quality, record.cost
     step = cost.step_milliseconds if cost else None
     made: dict[str, object] = {"name": record.name, "status": record.status, **record.labels.model_dump()}
@@ -53,16 +55,38 @@ def line(record: Record) -> dict[str, object]:
         "feature_cache_built": cost.feature_cache_built if cost else None,
     }
     made |= {f"{phase}_seconds": cost.seconds.get(phase) if cost else None for phase in PHASES}
-    for phase in ("train", "evaluate"):
-        rows = [row for row in record.memory if row.phase == phase]
-        peaks = [row.peak_allocated_bytes for row in rows if row.peak_allocated_bytes is not None]
-        resident = [row.rss_bytes for row in rows if row.rss_bytes is not None]
-        made[f"{phase}_peak_bytes_per_rank"] = max(peaks, default=None)
-        made[f"{phase}_rss_bytes_per_rank"] = max(resident, default=None)
+    for phase in MEASURED:
+        made |= _memory(record, phase)
+    predicted = record.predicted
+    made |= {
+        f"predicted_{phase}_peak_bytes": sum(predicted.device[phase].values())
+        if predicted and phase in predicted.device
+        else None
+        for phase in ("train", "evaluate")
+    }
+    made["predicted_host_bytes"] = sum(predicted.host.values()) if predicted else None
     made |= _landscape(record)
-    made["failure_phase"] = record.failure.phase if record.failure else None
-    made["failure"] = record.failure.exception.splitlines()[0] if record.failure else None
+    failure = record.failure
+    made["failure_phase"] = failure.phase if failure else None
+    made["failure"] = failure.exception.partition("\n")[0] if failure else None
+    made["failure_bytes_asked"] = failure.bytes_asked if failure else None
+    made["failure_bytes_free"] = failure.bytes_free if failure else None
+    made["failure_inferred_from"] = failure.inferred_from if failure else None
     return made
+
+
+def _memory(record: Record, phase: str) -> dict[str, object]:
+    """Peaks and resident set are the largest over ranks; the owners are those of the rank with the highest peak."""
+    most = neediest([record], phase)
+    resident = [row.rss_bytes for row in record.memory if row.phase == phase and row.rss_bytes is not None]
+    made: dict[str, object] = {
+        f"{phase}_peak_bytes_per_rank": most.peak_allocated_bytes if most else None,
+        f"{phase}_peak_bytes_least_rank": least_peak(record, phase),
+        f"{phase}_rss_bytes_per_rank": max(resident, default=None),
+        f"{phase}_reserved_bytes": most.peak_reserved_bytes if most else None,
+        f"{phase}_outside_allocator_bytes": most.outside_allocator_bytes if most else None,
+    }
+    return made | {f"{phase}_{owner}_bytes": most.owners.get(owner) if most else None for owner in OWNERS}
 
 
 def _landscape(record: Record) -> dict[str, object]:

@@ -10,10 +10,11 @@ import hashlib
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.board import titles
 from bench.records import Record
 
 COMPARED = ("method", "regularizer", "seed")
@@ -57,15 +58,20 @@ class Row:
         rises = [record.landscape.embeddings.rise for record in self.finished if record.landscape]
         return Spread.of([rise for rise in rises if rise is not None])
 
+    def median(self, of: Callable[[Record], float | None]) -> float | None:
+        """Over the seeds that finished and know it."""
+        known = [value for record in self.finished if (value := of(record)) is not None]
+        return statistics.median(known) if known else None
+
     @property
     def tokens_per_second(self) -> float | None:
         """The median over seeds."""
-        return _median(r.cost.tokens_per_second for r in self.finished if r.cost)
+        return self.median(lambda record: record.cost and record.cost.tokens_per_second)
 
     @property
     def step_milliseconds(self) -> float | None:
         """The median over seeds of the median step."""
-        return _median(r.cost.step_milliseconds.p50 for r in self.finished if r.cost and r.cost.step_milliseconds)
+        return self.median(lambda r: r.cost and r.cost.step_milliseconds and r.cost.step_milliseconds.p50)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -89,44 +95,47 @@ class Setting:
     @property
     def cost_only(self) -> bool:
         """Of random weights, which have no scores."""
-        return is_cost_only(self.rows[0].records[0].cell)
+        return titles.is_cost_only(self.rows[0].records[0].cell)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that may be compared, by name."""
+
+    title: str
+    details: str
+    records: tuple[Record, ...]
 
 
 def settings(records: Iterable[Record]) -> list[Setting]:
     """Every setting in the records, by title."""
+    return [_setting(group) for group in groups(records, COMPARED, titles.title)]
+
+
+def groups(records: Iterable[Record], compared: Collection[str], title: Callable[[Record], str]) -> list[Group]:
+    """Those that differ in the fields `compared` alone, by title and details, which no other group has."""
     found: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.name):
-        shared = {key: value for key, value in record.cell.items() if key not in COMPARED}
-        found.setdefault(_key(shared), []).append(record)
-    titles = Counter(_title(group[0]) for group in found.values())
-    made = [_setting(group, content if titles[_title(group[0])] > 1 else "") for content, group in found.items()]
-    return sorted(made, key=lambda setting: (setting.title, setting.details))
+        shared = {key: value for key, value in record.cell.items() if key not in compared}
+        found.setdefault(key_of(shared), []).append(record)
+    names = {content: (title(group[0]), titles.details(group[0])) for content, group in found.items()}
+    several = Counter(names.values())
+    made: list[Group] = []
+    for content, group in found.items():
+        name, details = names[content]
+        if several[name, details] > 1:
+            details += f", other settings {digest(content)}"
+        made.append(Group(name, details, tuple(group)))
+    return sorted(made, key=lambda group: (group.title, group.details))
 
 
-def _title(record: Record) -> tuple[str, str]:
-    labels, cell = record.labels, record.cell
-    title = " · ".join((labels.task, labels.regime, labels.backbone, f"{labels.zero}, {_ranks(cell)}"))
-    details = (
-        f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
-        f"{labels.head}, {_select(cell)}"
-        f"{', checkpointing' if cell.get('checkpointing') else ''}"
-        f"{', feature cache' if cell.get('feature_cache') else ''}"
-        f"{_execution(cell)}{_landscape(cell.get('landscape'))}"
-    )
-    return title, details
-
-
-def _setting(records: list[Record], content: str) -> Setting:
-    """`content`, the whole setting, is named by a hash where title and details fit another one too."""
-    title, details = _title(records[0])
-    if content:
-        details += f", other settings {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+def _setting(group: Group) -> Setting:
     by_row: dict[str, list[Record]] = {}
-    for record in records:
-        key = _key([record.cell.get("method"), record.cell.get("regularizer")])
+    for record in group.records:
+        key = key_of([record.cell.get("method"), record.cell.get("regularizer")])
         by_row.setdefault(key, []).append(record)
-    rows = [_row(group, list(by_row.values())) for group in by_row.values()]
-    return Setting(title, details, tuple(sorted(rows, key=_best_first)))
+    rows = [_row(records, list(by_row.values())) for records in by_row.values()]
+    return Setting(group.title, group.details, tuple(sorted(rows, key=_best_first)))
 
 
 def _row(records: list[Record], all_rows: list[list[Record]]) -> Row:
@@ -142,40 +151,10 @@ def _best_first(row: Row) -> tuple[float, str, str]:
     return (-row.test.mean if row.test.mean is not None else 1.0, row.method, row.regularizer)
 
 
-def _ranks(cell: dict[str, Any]) -> str:
-    ranks = cell.get("ranks")
-    return f"{ranks} rank" if ranks == 1 else f"{ranks} ranks"
-
-
-def is_cost_only(cell: dict[str, Any]) -> bool:
-    return cell.get("weights") == "random"
-
-
-def _select(cell: dict[str, Any]) -> str:
-    if is_cost_only(cell):
-        return f"random weights, texts of {cell.get('max_length')} tokens: costs only"
-    return str(cell.get("select")).replace("_", " ")
-
-
-def _execution(cell: dict[str, Any]) -> str:
-    """How the layers are run, where it is not the usual way."""
-    attention = cell.get("attention", "sdpa")
-    named = "" if attention == "sdpa" else f", {attention.replace('_', ' ')} attention"
-    return named + (", compiled" if cell.get("compile") else "")
-
-
-def _landscape(settings: dict[str, Any] | None) -> str:
-    if not settings:
-        return ""
-    weights = f", of weights {settings.get('weights_radius')}" if settings.get("weights") else ""
-    size = f"{settings.get('grid')} x {settings.get('grid')} points, at most {settings.get('examples')} examples"
-    return f", landscape of radius {settings.get('radius')}{weights}: {size}"
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def _key(value: Any) -> str:
+def key_of(value: Any) -> str:
+    """The same for equal plain data."""
     return json.dumps(value, sort_keys=True)
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:8]

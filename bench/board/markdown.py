@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from bench.board.failures import failures
 from bench.board.grouping import Row, Setting, Spread, settings
+from bench.board.memory import memory
 from bench.board.regularizers import HEAD, costs
+from bench.board.speed import speed
+from bench.board.tables import UNKNOWN, decimals, number, table, text
+from bench.board.zero import HEADING, zero
 from bench.records import Record
-
-UNKNOWN = "–"
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "method": lambda row: text(row.method),
@@ -26,25 +28,45 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 SCORES = {"test %", "dev %"}
 
+INTRODUCTION = (
+    "Mean ± sample standard deviation over seeds. Weights are selected on dev, never on test. Tokens are the "
+    "text's own, without padding and prompts; step is the median; peak is that of training, on the rank that "
+    f"needed most. {UNKNOWN} is not known.\n"
+)
+DETAILS = (
+    "Under each table are memory and speed. Memory is what the seed and the rank that need most have at the peak of a "
+    "training step, by owner: the owners add up to the train peak. It is measured in a step that is not timed, by the "
+    "allocator on a GPU, as the bytes of live tensors without one. Speed is the median over seeds; operations are all "
+    "ranks', recomputation included, and MFU leaves that out.\n"
+)
+PREDICTED = "Predicted is the train peak that `bench plan` gives for a cell before it is launched.\n"
+CACHE = (
+    "With the cache's building, a cell's steps also pay for the states that it had to compute for the feature cache; "
+    "no other figure has that in it.\n"
+)
+SHARPNESS = (
+    "Sharpness is how far the mean loss rises within the radius around the inputs, divided by the radius: each "
+    "example is moved along its gradient and an orthogonal direction of its word embeddings.\n"
+)
 
-def markdown(records: list[Record]) -> str:
-    """The whole board. Test and dev are mean ± sample standard deviation over seeds."""
-    parts = ["# Leaderboard\n"]
-    parts += [
-        "Mean ± sample standard deviation over seeds. Weights are selected on dev, never on test. Tokens are the "
-        "text's own, without padding and prompts; step is the median; peak is that of training, on the rank that "
-        f"needed most. {UNKNOWN} is not known.\n"
-    ]
-    tables = settings(records)
+
+def markdown(records: list[Record], details: bool = True) -> str:
+    """The whole board; without `details`, as for a terminal, no memory by owner and no speed beyond the main tables.
+
+    Test and dev are mean ± sample standard deviation over seeds.
+    """
+    tables, compared = settings(records), zero(records, owners=details)
+    parts = ["# Leaderboard\n", INTRODUCTION]
+    if details:
+        parts.append(DETAILS)
+        parts += [PREDICTED] if any(record.predicted for record in records) else []
+        parts += [CACHE] if any(record.cost and record.cost.feature_cache_built for record in records) else []
     if any(map(has_sharpness, tables)):
-        parts.append(
-            "Sharpness is how far the mean loss rises within the radius around the inputs, divided by the radius: each "
-            "example is moved along its gradient and an orthogonal direction of its word embeddings.\n"
-        )
-    parts += [section(setting) for setting in tables]
-    failed = [record for record in records if record.status != "ok"]
-    if failed:
-        parts.append("## Cells that did not finish\n\n" + failures(failed))
+        parts.append(SHARPNESS)
+    if details and compared:
+        parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
+    parts += [section(setting) + (folded(setting) if details else "") for setting in tables]
+    parts += [part for part in (compared, failures(records)) if part]
     return "\n".join(parts)
 
 
@@ -55,6 +77,13 @@ def section(setting: Setting) -> str:
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
     board = f"## {text(setting.title)}\n\n{text(setting.details)}\n\n{table(list(columns), rows, left=2)}"
     return board + regularizer_costs(setting)
+
+
+def folded(setting: Setting) -> str:
+    """Memory and speed behind one line, which a click opens."""
+    found = [part for part in (memory(setting), speed(setting)) if part]
+    inside = "\n".join(found)
+    return f"\n<details>\n<summary>Memory and speed</summary>\n\n{inside}\n</details>\n" if found else ""
 
 
 def has_sharpness(setting: Setting) -> bool:
@@ -71,42 +100,6 @@ def regularizer_costs(setting: Setting) -> str:
     return f"\nWhat the regularizers cost:\n\n{table(HEAD, rows, left=2)}" if rows else ""
 
 
-def failures(records: Sequence[Record]) -> str:
-    rows = []
-    for record in sorted(records, key=lambda record: record.name):
-        failure = record.failure
-        place = UNKNOWN if failure is None else failure.phase
-        why = UNKNOWN if failure is None else failure.exception.splitlines()[0][:120]
-        rows.append([text(record.name), record.status, text(place), text(why)])
-    return table(["cell", "status", "phase", "why"], rows, left=4)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """GitHub's form, aligned also as plain text; the first `left` columns are set left, the rest right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        set_ = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
-        return f"| {' | '.join(set_)} |\n"
-
-    rule = [f":{'-' * (w - 1)}" if i < left else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
-    return "".join(line(cells) for cells in (head, rule, *rows))
-
-
-def text(value: str) -> str:
-    """A string from a record, with what Markdown or HTML would take as markup made harmless."""
-    for character, harmless in {
-        "&": "&amp;",
-        "<": "&lt;",
-        "|": "\\|",
-        "`": "\\`",
-        "*": "\\*",
-        "\n": " ",
-    }.items():
-        value = value.replace(character, harmless)
-    return value
-
-
 def percent(spread: Spread) -> str:
     if spread.mean is None:
         return UNKNOWN
@@ -118,16 +111,11 @@ def measured(spread: Spread) -> str:
     """The mean to three digits, the deviation to as many decimals."""
     if spread.mean is None:
         return UNKNOWN
-    decimals = 2 - math.floor(math.log10(abs(spread.mean))) if spread.mean else 0
-    decimals = min(max(decimals, 0), 8)
-    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{decimals}f}"
-    return f"{spread.mean:.{decimals}f}{deviation}"
+    places = decimals(spread.mean)
+    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{places}f}"
+    return f"{spread.mean:.{places}f}{deviation}"
 
 
 def seeds(row: Row) -> str:
     done, tried = len(row.finished), len(row.records)
     return str(done) if done == tried else f"{done} of {tried}"
-
-
-def number(value: float | None, decimals: int) -> str:
-    return UNKNOWN if value is None else f"{value:,.{decimals}f}"

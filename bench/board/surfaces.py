@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.board.grouping import Row, Setting, Spread, settings
-from bench.board.markdown import UNKNOWN
+from bench.board.tables import UNKNOWN
 from bench.records import Record, Surface
 
 Kind = Literal["embeddings", "weights"]
