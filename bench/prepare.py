@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -20,7 +18,7 @@ from bench.stack import Batch, Stack
 from bench.stack.compiled import compile_layers
 from bench.stack.families import load
 from bench.stack.shaped import load_random
-from bench.templates import Encoded, Templater
+from bench.templates import Encoded, Templater, tokenizer
 from bench.tuned import Tuned
 from bench.vocabulary import Vocabulary
 
@@ -95,13 +93,6 @@ def draw(cell: Cell, stack: Stack, each: int) -> Encodings:
 
 def locate(backbone: Backbone) -> str:
     return str(toy.ensure(backbone.name)) if backbone.source == "built-in" else backbone.location
-
-
-@functools.lru_cache(maxsize=8)
-def tokenizer(location: str, revision: str | None) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(location, revision=revision or "main")
 
 
 def vocabulary(cell: Cell, location: str, rows: int) -> Vocabulary:

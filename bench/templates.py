@@ -6,6 +6,7 @@ characters came from a field and which from the template.
 
 from __future__ import annotations
 
+import functools
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,6 +125,13 @@ class Templater:
             answer=answer,
             label=label,
         )
+
+
+@functools.lru_cache(maxsize=8)
+def tokenizer(location: str, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(location, revision=revision or "main")
 
 
 def fill(template: str, values: dict[str, str]) -> tuple[str, dict[str, Span]]:

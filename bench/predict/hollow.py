@@ -1,8 +1,9 @@
-"""Running without computing: operations on large tensors give memory of the right shape that nobody writes.
+"""Running without computing: operations give memory of the right shape that nobody writes.
 
 So the real model, the real ZeRO engine and the real step run on one CPU in the time that Python takes, whatever
 their size: memory that is never written takes no room, and the bytes of every tensor are what they would be. Small
-tensors are computed, since what happens next may depend on them (a mask that is all true is left out).
+tensors of integers and truth values are computed, since what happens next may depend on them (a mask that is all true
+is left out). All else is 0, so that nothing seems to overflow.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # the system may refuse mor
 
 
 class Hollow(TorchDispatchMode):
-    """While active, nothing that is large is computed, copied or sent. Results are meaningless, their sizes are not."""
+    """While active, no number is computed, copied or sent. Results are meaningless, their sizes are not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,12 +37,12 @@ class Hollow(TorchDispatchMode):
         if not any("Tensor" in str(one.type) for one in func._schema.returns):
             return None if func._schema.is_mutable else func(*args, **kwargs)
         if func._schema.is_mutable:
-            return func(*args, **kwargs) if _small((args, kwargs)) else _not_written(func, args, kwargs)
+            return func(*args, **kwargs) if _computed((args, kwargs)) else _not_written(func, args, kwargs)
         try:
             bare = self._sized(func, args, kwargs)
         except NotImplementedError:  # its sizes depend on content
             return func(*args, **kwargs)
-        if _small((args, kwargs)) and _small(bare):
+        if _computed((args, kwargs)) and _computed(bare, floating=True) and "empty" not in func.__name__:
             return func(*args, **kwargs)
         return _each(bare, _given_memory)
 
@@ -66,14 +67,15 @@ def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:
     return value
 
 
-def _small(value: Any) -> bool:
+def _computed(value: Any, floating: bool = False) -> bool:
+    """Whether all tensors in it are small, and none has floating-point numbers unless that is allowed."""
     if isinstance(value, Tensor):
-        return value.numel() <= SMALL
+        return value.numel() <= SMALL and (floating or not value.is_floating_point())
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
         return True
-    return all(_small(item) for item in value)
+    return all(_computed(item, floating) for item in value)
 
 
 def _on_meta(args: Any, kwargs: Any) -> bool:
@@ -114,7 +116,7 @@ def _bare(tensor: Tensor) -> Tensor:
 
 def _given_memory(bare: Tensor) -> Tensor:
     size, stride, dtype = bare.size(), bare.stride(), bare.dtype
-    if bare.numel() <= SMALL:  # it may be looked at: a norm to divide by, a flag that something overflowed
-        return torch.empty_strided(size, stride, dtype=dtype).fill_(1 if dtype.is_floating_point else 0)
+    if bare.numel() <= SMALL:
+        return torch.empty_strided(size, stride, dtype=dtype).zero_()
     room = mmap.mmap(-1, bare.untyped_storage().nbytes(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
     return torch.frombuffer(room, dtype=dtype).as_strided(size, stride)  # zeros, which take no room until written

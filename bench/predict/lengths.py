@@ -6,9 +6,8 @@ from typing import Any
 
 from bench import data, toy
 from bench.cells import Cell, identity_json
-from bench.prepare import tokenizer
 from bench.settings import InputError
-from bench.templates import Templater
+from bench.templates import Templater, tokenizer
 
 LONGEST = 32  # texts that are tokenised: those with most characters
 

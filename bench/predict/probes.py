@@ -8,6 +8,7 @@ from bench.cells import OFFLOADS, Cell, Zero
 from bench.preflight.probes import changed
 from bench.tasks import RANDOM, Regime
 
+MARK = "dry: "  # before each result on stdout, where libraries print, too
 PASSES = 2  # of an accumulated step, at most: more of them need no more
 DIRECT = 16  # ranks up to which they are all pretended; beyond, two smaller numbers tell
 FEW, MORE = 8, 16

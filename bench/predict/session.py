@@ -22,9 +22,8 @@ from bench.cells import Cell
 from bench.predict.fit import Seen
 from bench.predict.lengths import longest
 from bench.predict.plan import Entry
-from bench.predict.probes import probe, worlds
+from bench.predict.probes import MARK, probe, worlds
 from bench.predict.timeline import Moment
-from bench.predict.worker import MARK
 from bench.preflight.probes import changed
 from bench.records import OWNERS
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from bench.cells import rebuild
 from bench.engine import World
 from bench.predict.dry import run
-
-MARK = "dry: "  # libraries print, too
+from bench.predict.probes import MARK
 
 
 def main() -> None:
