@@ -1,9 +1,9 @@
 """Running without computing: operations give memory of the right shape that nobody writes.
 
 So the real model, the real ZeRO engine and the real step run on one CPU in the time that Python takes, whatever
-their size: memory that is never written takes no room, and the bytes of every tensor are what they would be. Small
-tensors of integers and truth values are computed, since what happens next may depend on them (a mask that is all true
-is left out). All else is 0, so that nothing seems to overflow.
+their size: memory that is never written takes no room, and the bytes of every tensor are what they would be. All is 0.
+Small tensors of integers and truth values, and single numbers, are computed, since what happens next may depend on
+them: a mask that is all true is left out, a gradient that overflows is not stepped on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-SMALL = 2**17  # elements
+SMALL = 2**17  # elements: masks, positions
+FEW = 16  # of floating-point numbers: norms, flags on their way to the host
 SHAPING = (torch.ops.aten.set_, torch.ops.aten.resize_)  # they change what a tensor is, not what is in it
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # the system may refuse more than it has otherwise; named from 3.11
 
@@ -42,7 +43,7 @@ class Hollow(TorchDispatchMode):
             bare = self._sized(func, args, kwargs)
         except NotImplementedError:  # its sizes depend on content
             return func(*args, **kwargs)
-        if _computed((args, kwargs)) and _computed(bare, floating=True) and "empty" not in func.__name__:
+        if _computed((args, kwargs)) and _computed(bare, SMALL) and "empty" not in func.__name__:
             return func(*args, **kwargs)
         return _each(bare, _given_memory)
 
@@ -67,15 +68,15 @@ def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:
     return value
 
 
-def _computed(value: Any, floating: bool = False) -> bool:
-    """Whether all tensors in it are small, and none has floating-point numbers unless that is allowed."""
+def _computed(value: Any, limit: int = FEW) -> bool:
+    """Whether its tensors are computed on: `limit` is for those of floating-point numbers."""
     if isinstance(value, Tensor):
-        return value.numel() <= SMALL and (floating or not value.is_floating_point())
+        return value.numel() <= (limit if value.is_floating_point() else SMALL)
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
         return True
-    return all(_computed(item, floating) for item in value)
+    return all(_computed(item, limit) for item in value)
 
 
 def _on_meta(args: Any, kwargs: Any) -> bool:
