@@ -59,6 +59,16 @@ def run(
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Check gradients first; what fails is not run.")
     ] = False,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Predict each cell's memory first, for the boards.")
+    ] = False,
+    skip_oom: Annotated[
+        bool, typer.Option("--skip-oom", help="Predict, and record what cannot fit without running it.")
+    ] = False,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="Of a device, for --skip-oom; default: of this machine's.")
+    ] = None,
+    reserve: ReserveOption = RESERVE,
     dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
@@ -66,9 +76,10 @@ def run(
     from bench.session import Session
 
     stop_on_signals()
+    budget = device_memory(gpu_memory) - size(reserve, "--reserve") if skip_oom else None
     session = Session(console, results, hostfile, launcher_argument or [])
     try:
-        raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight))
+        raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight, predict, budget))
     except KeyboardInterrupt:
         print("bench: interrupted; finished cells keep their records", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -226,6 +237,18 @@ def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         wide.width = 10_000
         wide.width = wide.measure(table).maximum
     wide.print(table)
+
+
+def device_memory(given: str | None) -> int:
+    """Bytes, of the first GPU where none are given; without a GPU, of this machine."""
+    if given is not None:
+        return size(given, "--gpu-memory")
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    return psutil.virtual_memory().total
 
 
 def size(text: str, option: str) -> int:

@@ -24,8 +24,9 @@ from pathlib import Path
 from bench import files, records
 from bench.cells import Cell
 from bench.hostfile import include
+from bench.inference import inferred_out_of_memory
 from bench.processes import processes
-from bench.records import Failure, Record
+from bench.records import Failure, Predicted, Record
 
 POLL_SECONDS = 0.2
 STARTS = 2  # how often a group may die before its first cell
@@ -57,6 +58,7 @@ class Launch:
     results: Path
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)  # further ones for the deepspeed launcher
+    predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
 
 
 def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
@@ -70,10 +72,12 @@ def groups(cells: Iterable[Cell]) -> list[list[Cell]]:
     by_ranks: dict[int, list[Cell]] = {}
     for cell in cells:
         by_ranks.setdefault(cell.ranks, []).append(cell)
-    return [
-        sorted(group, key=lambda cell: (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label))
-        for _, group in sorted(by_ranks.items())
-    ]
+    return [sorted(group, key=_together) for _, group in sorted(by_ranks.items())]
+
+
+def _together(cell: Cell) -> tuple[str, str, str, str, int]:
+    """Small micro-batches first: where one runs out of memory, larger ones need not run."""
+    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label, cell.micro)
 
 
 def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
@@ -89,9 +93,16 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
 def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> None:
     """One process group after another until every cell of `group` has a record."""
     failed_starts = 0
-    while left := pending(group, launch.results):
+    while left := _not_inferred(pending(group, launch.results), launch, watch):
         work = Path(tempfile.mkdtemp(dir=folder, prefix="group-"))
-        queue = {"results": str(launch.results.resolve()), "cells": [cell.content() for cell in left]}
+        predicted = {
+            cell.name: launch.predicted[cell.name].model_dump() for cell in left if cell.name in launch.predicted
+        }
+        queue = {
+            "results": str(launch.results.resolve()),
+            "cells": [cell.content() for cell in left],
+            "predicted": predicted,
+        }
         files.write(work / "queue.json", json.dumps(queue))
         reader = _Reader(work / "events.jsonl", launch.results, watch)
         code = run_group(left[0].ranks, work, launch, "bench.worker", reader.read)
@@ -107,6 +118,16 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
             failed_starts += 1
             if failed_starts == STARTS:
                 raise start_error(left[0].ranks, work, launch, "bench.worker")
+
+
+def _not_inferred(cells: list[Cell], launch: Launch, watch: Watch) -> list[Cell]:
+    """Those of `cells` that may fit: what ran out of memory needs no second try with larger micro-batches."""
+    inferred = inferred_out_of_memory(cells, launch.results)
+    for record in inferred:
+        records.write(launch.results, record)
+        watch(Event("done", record.name, record=record))
+    names = {record.name for record in inferred}
+    return [cell for cell in cells if cell.name not in names]
 
 
 def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> int | None:

@@ -98,6 +98,12 @@ class Ahead(Iterator[Loaded]):
         """Until all that may be made ahead is."""
         wait(self._futures)
 
+    @property
+    def states(self) -> list[torch.Tensor]:
+        """Those from the feature cache that wait."""
+        waiting = [future.result() for future in self._futures if future.done()]
+        return [one.below.stream.states for one in waiting if one is not None and one.below is not None]
+
     def __enter__(self) -> Ahead:
         return self
 

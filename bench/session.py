@@ -29,8 +29,20 @@ class Session:
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)
 
-    def run(self, name: str, retry: list[str], limit: int | None, dry: bool, preflight: bool = False) -> int:
-        """The exit status: 0 when every cell has a record that says ok, else 1."""
+    def run(
+        self,
+        name: str,
+        retry: list[str],
+        limit: int | None,
+        dry: bool,
+        preflight: bool = False,
+        predict: bool = False,
+        budget: int | None = None,
+    ) -> int:
+        """The exit status: 0 when every cell has a record that says ok, else 1.
+
+        `predict`: run dry first, for the records. `budget`: bytes of a device; cells that need more are not run.
+        """
         loaded = matrix.load(name)
         cells = loaded.expand()
         if not dry:
@@ -46,9 +58,26 @@ class Session:
         if left:
             check_environment(left)
             check_data(left)
+            if predict or budget is not None:
+                left = self._predict(left, where, budget)
             started = self._launch(loaded.name, left, where, preflight)
         done = self._finish(cells)
         return 0 if started and done else 1
+
+    def _predict(self, cells: list[Cell], where: Launch, budget: int | None) -> list[Cell]:
+        """The cells that fit or of which that is not known; the others get a record that says what they need."""
+        from bench.predict.record import does_not_fit
+        from bench.predict.session import predict
+
+        entries = predict(cells, self.console)
+        where.predicted = {one.cell.name: one.predicted for one in entries if one.predicted is not None}
+        if budget is not None:
+            for entry in entries:
+                if entry.fits(budget) is False:
+                    records.write(self.results, does_not_fit(entry, budget))
+        left = launch.pending(cells, self.results)
+        self.say(f"{len(where.predicted)} cells predicted, {len(cells) - len(left)} of them do not fit")
+        return left
 
     def _launch(self, name: str, cells: list[Cell], where: Launch, preflight: bool) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -166,12 +166,13 @@ class _Run:
             return
         self.steps.pause()  # this step is not timed: on a CPU every tensor is followed
         loaded.settle()  # so that the batches that wait are the same ones each time
-        with self._followed("train"):
+        loaded.settle()
+        with self._followed("train", loaded.states):
             work()
 
-    def _followed(self, phase: str) -> AbstractContextManager[Any]:
+    def _followed(self, phase: str, cached: Iterable[Tensor] = ()) -> AbstractContextManager[Any]:
         kept = self.best[2].values() if self.best is not None else ()
-        return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept)
+        return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept, cached)
 
     def _passes(self, loaded: Ahead) -> Iterator[Pass]:
         """What the next micro-batch is trained on."""

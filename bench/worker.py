@@ -24,7 +24,7 @@ from bench import records
 from bench.cells import Cell, rebuild
 from bench.engine import World
 from bench.profiler import PhaseClock
-from bench.records import Failure, Record, Status
+from bench.records import Failure, Predicted, Record, Status
 from bench.settings import Unsupported
 from bench.train import Diverged, Progress, now, run_cell
 
@@ -41,7 +41,8 @@ def main() -> None:
     world = World.join()
     base: int | None = None
     for number, content in enumerate(queue["cells"], 1):
-        serve(rebuild(content), world, results, folder)
+        cell = rebuild(content)
+        serve(cell, world, results, folder, queue["predicted"].get(cell.name))
         gc.collect()
         if world.device.type == "cuda":
             torch.cuda.empty_cache()  # what the allocator keeps of this cell is no memory of the next
@@ -52,8 +53,12 @@ def main() -> None:
     world.leave()
 
 
-def serve(cell: Cell, world: World, results: Path, folder: Path) -> None:
-    """Runs one cell and writes its record. A failure ends the process, after its record is written."""
+def serve(cell: Cell, world: World, results: Path, folder: Path, predicted: dict[str, Any] | None = None) -> None:
+    """Runs one cell and writes its record. A failure ends the process, after its record is written.
+
+    `predicted`: what a dry run gave, for the record.
+    """
+    dry = Predicted.model_validate(predicted) if predicted else None
     events = Events(folder / "events.jsonl" if world.rank == 0 else None, cell.name)
     clock, started = PhaseClock(), now()
     try:
@@ -74,10 +79,11 @@ def serve(cell: Cell, world: World, results: Path, folder: Path) -> None:
                 failure=failure,
                 started=started,
                 finished=now(),
+                predicted=dry,
             ),
         )
     if record is not None:
-        records.write(results, record)
+        records.write(results, record.model_copy(update={"predicted": dry}))
 
 
 def is_echo(error: Exception) -> bool:

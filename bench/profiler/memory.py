@@ -17,6 +17,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from bench.profiler import nvml
 from bench.profiler.live import LiveTensors, held, storages
 from bench.records import OWNERS, Memory
 
@@ -45,13 +46,19 @@ class Ledger:
 
     @contextlib.contextmanager
     def step(
-        self, phase: str, module: torch.nn.Module, optimizer: Any, kept: Iterable[Tensor] = ()
+        self,
+        phase: str,
+        module: torch.nn.Module,
+        optimizer: Any,
+        kept: Iterable[Tensor] = (),
+        cached: Iterable[Tensor] = (),
     ) -> Generator[LiveTensors, None, None]:
         """Measures the step that runs inside.
 
-        `kept`: tensors that the suite holds in host memory for itself, which are no cost of the cell.
+        `kept`: tensors that the suite holds in host memory for itself, which are no cost of the cell. `cached`: states
+        that came from the feature cache.
         """
-        known = [*owners(module, optimizer), (held(), "other")]
+        known = [*owners(module, optimizer), (cached, "feature_cache"), (held(), "other")]
         tracker = self._tracker(self.device, known, [*self._foreign(), *storages(kept, self.device)])
         hooks = [
             parameter.register_hook(lambda gradient: tracker.claim([gradient], "gradients"))
@@ -92,6 +99,7 @@ class Ledger:
                 peak_allocated_bytes=peak,
                 peak_reserved_bytes=reserved,
                 rss_bytes=psutil.Process().memory_info().rss,
+                outside_allocator_bytes=nvml.outside_allocator_bytes(self.device),
                 owners=owned,
             )
         )
