@@ -12,7 +12,7 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.utils import safe_get_full_grad
+from deepspeed.utils import groups, safe_get_full_grad
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -128,6 +128,7 @@ class Engine:
         del self._engine, self.optimizer, self.trainable
         # ZeRO-3 replaces this for the whole process, and the cells after it would be slower for it
         torch.nn.functional.linear = LINEAR
+        groups._ZERO_PARAM_INTRA_PARALLEL_GROUP = None  # of ZeRO++, which the next engine makes anew  # pyright: ignore
 
 
 def factor(recipe: Recipe, step: int, steps: int) -> float:

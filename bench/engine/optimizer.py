@@ -14,9 +14,12 @@ from bench.methods import Recipe
 
 
 def adamw(groups: list[dict[str, Any]], recipe: Recipe, config: dict[str, Any], world: World) -> torch.optim.Optimizer:
-    """Of the parameters in `groups`. Where DeepSpeed's cannot be built, torch's, and `config` is told to take it."""
+    """Of the parameters in `groups`. Where DeepSpeed's cannot be built, torch's, and `config` is told to take it.
+
+    A configuration that does not ask for DeepSpeed's (`zero_force_ds_cpu_optimizer: false`) gets torch's, too.
+    """
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "betas": recipe.betas, "eps": recipe.epsilon}
-    if optimizer_offload(config) != "none":
+    if optimizer_offload(config) != "none" and config.get("zero_force_ds_cpu_optimizer", True):
         try:
             return DeepSpeedCPUAdam(groups, **settings)  # its AdamW form; compiled on first use, for half a minute
         except RuntimeError as error:
