@@ -256,7 +256,7 @@ def _start(threads: int) -> None:
 
 
 def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f}..{max(values):,.0f})"
+    return f"{statistics.median(values):,.1f} ({min(values):,.1f}..{max(values):,.1f})"
 
 
 def main() -> None:
