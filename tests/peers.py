@@ -59,6 +59,7 @@ class Work(NamedTuple):
     ids: list[list[int]]
     labels: list[int]
     batches: list[list[int]]
+    followed: int  # the step that we do not time: its memory is measured
 
 
 # ours
@@ -76,14 +77,15 @@ def cell_of(fields: dict[str, Any]) -> Any:
 
 def work(fields: dict[str, Any]) -> Work:
     """Of a cell: what it trains on in which order."""
-    from bench.batches import training_batches
+    from bench.batches import heaviest, training_batches
     from bench.prepare import prepare
 
     cell = cell_of(fields)
     examples = prepare(cell)[1].train
     lengths = [len(example.ids) for example in examples]
-    drawn = training_batches(lengths, cell.batch_size, cell.steps, cell.seed)
-    return Work([example.ids.tolist() for example in examples], [example.label for example in examples], list(drawn))
+    drawn = list(training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
+    ids, labels = [example.ids.tolist() for example in examples], [example.label for example in examples]
+    return Work(ids, labels, drawn, heaviest(drawn, lengths))
 
 
 def ours(fields: dict[str, Any]) -> Window:
@@ -153,8 +155,9 @@ def peer(model: str, method: str, done: Work, same_batches: bool) -> Window:
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
-    samples = BATCH * (len(ends) - WARMUP) / (ends[-1] - ends[WARMUP - 1])
-    return Window(samples, samples / BATCH * statistics.mean(seen))
+    timed = [step for step in range(WARMUP, len(ends)) if not (same_batches and step == done.followed)]
+    seconds = sum(ends[step] - ends[step - 1] for step in timed)
+    return Window(BATCH * len(timed) / seconds, sum(seen[step] for step in timed) / seconds)
 
 
 def peer_model(model: str, method: str) -> Any:
