@@ -59,6 +59,9 @@ class Engine:
 
         if cell.zero.stage == 3:
             gather_together(tuned)
+        if cell.zero.stage == 0 and cell.precision == "fp32" and world.size == 1:
+            # there is nothing to sum, and DeepSpeed would copy all gradients into a bucket and back
+            self._engine.enable_backward_allreduce = False
 
     @property
     def tuned(self) -> Tuned:
