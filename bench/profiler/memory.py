@@ -113,7 +113,9 @@ def owners(module: torch.nn.Module, optimizer: Any) -> Iterator[tuple[list[Tenso
     yield [p.grad for p in (*module.parameters(), *stepped) if p.grad is not None], "gradients"
     for name, value in vars(optimizer).items():  # what DeepSpeed puts around the optimizer
         if "fp32" in name and "grad" not in name:  # under ZeRO-3 the optimizer knows them while it steps on them only
-            yield list(_tensors(value)), "optimizer_state"
+            weights = list(_tensors(value))
+            yield weights, "optimizer_state"
+            yield [one.grad for one in weights if one.is_leaf and one.grad is not None], "gradients"
         elif "grad" in name:
             yield list(_tensors(value)), "gradients"
         elif "ipg" in name or "bucket" in name:
