@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bench.batches import EVALUATION_BATCH
 from bench.cells import Cell
 from bench.engine import Engine, World
+from bench.features.cache import common_depth
+from bench.loader import Loaded
 from bench.perturb import Rewriting, Run
 from bench.predict.hollow import Hollow
 from bench.predict.timeline import Moment, Timeline
 from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger
+from bench.stack import Batch, Below, Stream
+from bench.templates import Encoded
+from bench.tuned import Tuned
 from bench.views import Pass
 
 UNMEASURED = 1  # steps: the optimizer makes its state, and ZeRO-3 learns what follows what
@@ -48,28 +55,45 @@ def run(cell: Cell, world: World) -> Dry:
 
 
 def _steps(cell: Cell, engine: Engine, encodings: Encodings, ledger: Ledger) -> Dry:
+    tuned, optimizer, device = engine.tuned, engine.optimizer, engine.world.device
+
+    def loaded(examples: list[Encoded], count: int) -> Loaded:
+        rows = [i % len(examples) for i in range(count)]
+        batch = encodings.batch(examples, rows, rows, device)
+        return Loaded(batch, _cached(cell, tuned, batch))
+
     engine.train()
-    for _ in range(UNMEASURED):
-        engine.step(_passes(cell, engine, encodings, cell.micro))
-    for examples in (cell.micro, 2 * cell.micro):
-        passes = _passes(cell, engine, encodings, examples)
-        with ledger.step("train", engine.tuned, engine.optimizer):
-            engine.step(passes)
-    with engine.tuned.evaluating(), torch.no_grad():
-        rows = list(range(min(EVALUATION_BATCH, len(encodings.test))))
-        batch = encodings.batch(encodings.test, rows, rows, ledger.device)
-        with ledger.step("evaluate", engine.tuned, engine.optimizer):
-            engine.tuned.head.scores(engine.tuned.logits(batch)).argmax(1)
+    for examples, measured in ((cell.micro, False),) * UNMEASURED + ((cell.micro, True), (2 * cell.micro, True)):
+        batches = [loaded(encodings.train, examples) for _ in range(cell.accumulation)]
+        with ledger.step("train", tuned, optimizer, (), _states(batches)) if measured else nullcontext():
+            engine.step(_passes(cell, tuned, encodings, batches))
+    with tuned.evaluating(), torch.no_grad():
+        batch = loaded(encodings.test, min(EVALUATION_BATCH, len(encodings.test)))
+        with ledger.step("evaluate", tuned, optimizer, (), _states([batch])), tuned.knowing(batch.batch, batch.below):
+            tuned.head.scores(tuned.logits(batch.batch)).argmax(1)
     return Dry(*[tracker.moments for tracker in ledger.trackers if isinstance(tracker, Timeline)])
 
 
-def _passes(cell: Cell, engine: Engine, encodings: Encodings, examples: int) -> Iterator[Pass]:
+def _passes(cell: Cell, tuned: Tuned, encodings: Encodings, batches: list[Loaded]) -> Iterator[Pass]:
     """Of every micro-batch of one step."""
-    run = Run(engine.tuned, encodings.vocabulary, "reference", cell.max_length)
-    perturber = cell.regularizer.on(run)
-    for _ in range(cell.accumulation):
-        rows = [i % len(encodings.train) for i in range(examples)]
-        batch = encodings.batch(encodings.train, rows, rows, engine.world.device)
+    perturber = cell.regularizer.on(Run(tuned, encodings.vocabulary, "reference", cell.max_length))
+    for batch, below, _ in batches:
         if isinstance(perturber, Rewriting):
-            perturber.keep(dict.fromkeys(rows, encodings.train[0]))
-        yield from perturber.passes(batch)
+            perturber.keep(dict.fromkeys(batch.index.tolist(), encodings.train[0]))
+        with tuned.knowing(batch, below):
+            yield from perturber.passes(batch)
+
+
+def _states(batches: list[Loaded]) -> list[Tensor]:
+    return [one.below.stream.states for one in batches if one.below is not None]
+
+
+def _cached(cell: Cell, tuned: Tuned, batch: Batch) -> Below | None:
+    """What the feature cache would give of `batch`."""
+    depth = common_depth(cell, tuned)
+    if not cell.feature_cache or depth <= 0:
+        return None
+    whole = depth < len(tuned.stack.layers) or tuned.head.position(tuned.stack, batch) is None
+    mask = batch.text_mask if whole else batch.text_mask[:, :1]
+    states = torch.empty(*mask.shape, tuned.stack.hidden, dtype=tuned.dtype, device=batch.ids.device)
+    return Below(depth, Stream(states, mask))

@@ -111,7 +111,13 @@ def table(entries: list[Entry], budget: int | None) -> tuple[list[str], list[lis
 
 def _row(entry: Entry, entries: list[Entry], unit: int, budget: int | None) -> list[str]:
     cell, labels, predicted = entry.cell, entry.cell.labels(), entry.predicted
-    row = [labels.backbone, labels.method, labels.regularizer, labels.zero]
+    more = [name for name in ("checkpointing", "feature_cache") if getattr(cell, name)]
+    row = [
+        labels.backbone,
+        ", ".join([labels.method, *more]).replace("_cache", " cache"),
+        labels.regularizer,
+        labels.zero,
+    ]
     row += [str(cell.ranks), str(cell.micro), str(entry.tokens)]
     if predicted is None:
         return [*row, *["–"] * len(SHOWN), "–", "–", "–", *(["?", "–", "–"] if budget is not None else [])]
