@@ -66,7 +66,7 @@ def run(
         bool, typer.Option("--skip-oom", help="Predict, and record what cannot fit without running it.")
     ] = False,
     gpu_memory: Annotated[
-        str | None, typer.Option(help="Of a device, for --skip-oom; default: of this machine's.")
+        str | None, typer.Option(help="Of a GPU, for --skip-oom; default: of this machine's first.")
     ] = None,
     reserve: ReserveOption = RESERVE,
     dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
@@ -76,7 +76,9 @@ def run(
     from bench.session import Session
 
     stop_on_signals()
-    budget = device_memory(gpu_memory) - size(reserve, "--reserve") if skip_oom else None
+    if gpu_memory is not None and not skip_oom:
+        fail("command line: --gpu-memory: expected --skip-oom with it")
+    budget = budget_of(gpu_memory, reserve, remote=hostfile is not None) if skip_oom else None
     session = Session(console, results, hostfile, launcher_argument or [])
     try:
         raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight, predict, budget))
@@ -118,7 +120,7 @@ def plan(
     from bench.predict import session
     from bench.predict.plan import content, errors, table
 
-    budget = None if gpu_memory is None else size(gpu_memory, "--gpu-memory") - size(reserve, "--reserve")
+    budget = None if gpu_memory is None else budget_of(gpu_memory, reserve)
     entries = session.plan(matrix, world_size or [])
     if as_json:
         print(json.dumps([content(entry, entries, budget) for entry in entries], indent=1))
@@ -239,16 +241,19 @@ def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     wide.print(table)
 
 
-def device_memory(given: str | None) -> int:
-    """Bytes, of the first GPU where none are given; without a GPU, of this machine."""
-    if given is not None:
-        return size(given, "--gpu-memory")
-    import psutil
-    import torch
+def budget_of(gpu_memory: str | None, reserve: str, remote: bool = False) -> int:
+    """Bytes that a cell may have on a device; the memory of this machine's first GPU where none is given."""
+    if gpu_memory is not None:
+        memory = size(gpu_memory, "--gpu-memory")
+    else:
+        import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(0).total_memory
-    return psutil.virtual_memory().total
+        if remote or not torch.cuda.is_available():
+            fail("command line: --gpu-memory: expected a size as 80GiB, since there is no GPU here to ask")
+        memory = torch.cuda.get_device_properties(0).total_memory
+    if memory <= (kept := size(reserve, "--reserve")):
+        fail(f"command line: --reserve: found {reserve}, expected less than the {memory} bytes of a GPU")
+    return memory - kept
 
 
 def size(text: str, option: str) -> int:

@@ -11,18 +11,19 @@ from bench import records
 from bench.cells import Cell, identity_json
 from bench.records import Failure, Record
 
-FREE = ("micro_batch_size", "batch_size", "seed", "steps", "evaluate_every", "select")  # what may differ
+FREE = ("micro_batch_size", "batch_size")  # what may differ; another seed may have shorter texts
 
 
-def inferred_out_of_memory(cells: Iterable[Cell], results: Path) -> list[Record]:
-    """Records of those of `cells` for which one in `results` is a witness."""
+def inferred_out_of_memory(cells: Iterable[Cell], results: Path, since: str) -> list[Record]:
+    """Records of those of `cells` for which one in `results` is a witness; `since`: when this run started."""
     by_rest: dict[str, list[Cell]] = {}
     for cell in cells:
         by_rest.setdefault(_rest(cell.content()), []).append(cell)
     made: dict[str, Record] = {}
     for witness in _witnesses(results):
-        for cell in by_rest.get(_rest(witness.cell), []):
-            if cell.micro > _micro(witness):
+        for cell in by_rest.get(_rest(witness.cell), []) if witness.started >= since else []:
+            accumulated = witness.cell["batch_size"] > witness.cell["ranks"] * _micro(witness)
+            if cell.micro > _micro(witness) and (cell.accumulation > 1 or not accumulated):
                 made.setdefault(cell.name, _inferred(cell, witness))
     return list(made.values())
 

@@ -58,6 +58,7 @@ class Launch:
     results: Path
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)  # further ones for the deepspeed launcher
+    started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
 
 
@@ -122,7 +123,7 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
 
 def _not_inferred(cells: list[Cell], launch: Launch, watch: Watch) -> list[Cell]:
     """Those of `cells` that may fit: what ran out of memory needs no second try with larger micro-batches."""
-    inferred = inferred_out_of_memory(cells, launch.results)
+    inferred = inferred_out_of_memory(cells, launch.results, launch.started)
     for record in inferred:
         records.write(launch.results, record)
         watch(Event("done", record.name, record=record))

@@ -52,6 +52,7 @@ class Loader:
     def load(self, request: Request) -> Loaded:
         if self._copies is None:
             return self._load(request)
+        torch.cuda.set_device(self.device)  # a new thread's is the first of the host
         with torch.cuda.stream(self._copies):  # beside the step that runs
             loaded = self._load(request)
         return loaded._replace(ready=self._copies.record_event())

@@ -26,7 +26,7 @@ def examples(cell: Cell, words: Sequence[int], length: int, each: int) -> dict[s
     steps = max(cell.batch_size, min(cell.steps * cell.batch_size, MOST))
     return {
         split: _draw(count, words, length, cell.backbone.form == "masked", stream_seed(cell.seed, f"tokens {split}"))
-        for split, count in (("train", steps), ("dev", each), ("test", each))
+        for split, count in (("train", steps), ("dev", 1), ("test", each))
     }
 
 

@@ -122,8 +122,8 @@ class Memory(Settings):
 class Predicted(Settings):
     """What a dry run gave for the rank that needs most, in bytes."""
 
-    tokens: int  # of every example
-    device: dict[str, dict[str, int]]  # by phase and owner at its peak: train, evaluate
+    tokens: int  # of every example trained on
+    device: dict[str, dict[str, int]]  # by phase and owner at its peak: setup, train, evaluate
     host: dict[str, int]  # by owner, in training: what a ZeRO configuration keeps in host memory or on NVMe
 
     @property

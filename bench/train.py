@@ -166,7 +166,6 @@ class _Run:
             return
         self.steps.pause()  # this step is not timed: on a CPU every tensor is followed
         loaded.settle()  # so that the batches that wait are the same ones each time
-        loaded.settle()
         with self._followed("train", loaded.states):
             work()
 
@@ -200,12 +199,12 @@ class _Run:
         bad = next((first + i for i, loss in enumerate(losses) if loss != loss or abs(loss) == float("inf")), None)
         if bad is not None:
             raise Diverged(bad)
+        self.tell(Progress("train", step, self.cell.steps))
         if self.cell.cost_only:
             return
         with self.clock.phase("evaluate"):
             dev = share_right(self._outcomes(self.encodings.dev))
         self.curve.append(Point(step=step, train_loss=sum(losses) / len(losses), dev=dev))
-        self.tell(Progress("train", step, self.cell.steps))
         if self.cell.select == "best_dev" and (self.best is None or dev > self.best[0]):
             with self.clock.phase("save"):
                 self.best = (dev, step, self.engine.state())

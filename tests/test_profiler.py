@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -283,6 +284,40 @@ def test_ledger_counts_this_cell_only_and_adds_up() -> None:
     assert row.owners["other"] == 3 * result + extra.nbytes < 3 * result + before.nbytes, "gradients of the square"
     assert row.peak_allocated_bytes == sum(row.owners.values())
     assert row.rss_bytes and row.rss_bytes > row.peak_allocated_bytes
+
+
+def test_an_ignored_storage_is_ignored_while_it_lives() -> None:
+    """The address of what has died goes to the next one, which counts."""
+    for _ in range(20):
+        ours = torch.ones(1000)
+        tracker = LiveTensors(CPU, ignored=storages([ours], CPU))
+        with tracker:
+            del ours
+            mine = torch.ones(1000)
+        assert tracker.peak == mine.nbytes
+
+
+def test_compiled_layers_stay_compiled_after_the_step_that_is_followed() -> None:
+    runs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        return lambda *inputs: runs.append(1) or graph.forward(*inputs)
+
+    class Layer(torch.nn.Linear):
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return super().forward(states).relu()
+
+    layer = Layer(4, 4)
+    layer.compile(backend=backend)
+    optimizer = torch.optim.SGD(layer.parameters())
+    ledger, inputs, counts = Ledger(CPU, 0, "here"), torch.ones(2, 4), []
+    with ledger.setup() as made:
+        made += [layer, optimizer]
+    for number in range(4):
+        with ledger.step("train", layer, optimizer) if number == 1 else nullcontext():
+            layer(inputs)
+        counts.append(len(runs))
+    assert counts == [1, 1, 2, 3]
 
 
 def test_gradients_are_told_from_what_else_a_backward_makes() -> None:

@@ -35,10 +35,10 @@ class Engine:
     def __init__(self, tuned: Tuned, cell: Cell, world: World):
         self.world = world
         self.trainable = tuned.trainable()
-        tuned.to(world.device)
+        convert_unpartitioned(tuned, DTYPES[cell.precision])  # as DeepSpeed would, but before it takes a device's room
         tuned.shared.to(DTYPES[cell.precision])  # DeepSpeed converts parameters, not buffers
+        tuned.to(world.device)
         if cell.zero.stage == 3:
-            convert_unpartitioned(tuned, DTYPES[cell.precision])
             gather_frozen_layers_whole(tuned)
         recipe = cell.method.recipe
         self.passes = cell.regularizer.passes  # of each micro-batch, over which DeepSpeed takes the mean
@@ -129,9 +129,13 @@ class Engine:
     def close(self) -> None:
         self._engine.destroy()
         del self._engine, self.optimizer, self.trainable
-        # ZeRO-3 replaces this for the whole process, and the cells after it would be slower for it
-        torch.nn.functional.linear = LINEAR
-        groups._ZERO_PARAM_INTRA_PARALLEL_GROUP = None  # of ZeRO++, which the next engine makes anew  # pyright: ignore
+        restore()
+
+
+def restore() -> None:
+    """What an engine leaves behind in its process, also one that could not be set up."""
+    torch.nn.functional.linear = LINEAR  # ZeRO-3 replaces it, and the cells after it would be slower for it
+    groups._ZERO_PARAM_INTRA_PARALLEL_GROUP = None  # of ZeRO++, which the next makes anew  # pyright: ignore
 
 
 def factor(recipe: Recipe, step: int, steps: int) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
+from deepspeed.ops.op_builder.builder import CUDAMismatchException, MissingCUDAException
 from deepspeed.utils import logger
 
 from bench.engine.configuration import optimizer_offload
@@ -20,11 +21,14 @@ def adamw(groups: list[dict[str, Any]], recipe: Recipe, config: dict[str, Any], 
     """
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "betas": recipe.betas, "eps": recipe.epsilon}
     if optimizer_offload(config) != "none" and config.get("zero_force_ds_cpu_optimizer", True):
+        made, reason = None, ""
         try:
-            return DeepSpeedCPUAdam(groups, **settings)  # its AdamW form; compiled on first use, for half a minute
-        except RuntimeError as error:
-            config["zero_force_ds_cpu_optimizer"] = False
-            if world.rank == 0:
-                reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
-                logger.warning(f"optimizer: torch's AdamW steps on the CPU, DeepSpeed's was not built: {reason}")
+            made = DeepSpeedCPUAdam(groups, **settings)  # its AdamW form; compiled on first use, for half a minute
+        except (RuntimeError, MissingCUDAException, CUDAMismatchException) as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
+        if not world.any(made is None) and made is not None:
+            return made
+        config["zero_force_ds_cpu_optimizer"] = False
+        if world.rank == 0:
+            logger.warning(f"optimizer: torch's AdamW steps on the CPU, DeepSpeed's was not built: {reason}")
     return torch.optim.AdamW(groups, fused=True, **settings)

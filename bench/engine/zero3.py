@@ -72,7 +72,7 @@ def gather_together(tuned: Tuned) -> None:
 
 
 def convert_unpartitioned(tuned: Tuned, dtype: torch.dtype) -> None:
-    """Gives what was added to a partitioned backbone its precision, as DeepSpeed does on other stages only."""
+    """Gives what is not partitioned its precision; DeepSpeed does it except under ZeRO-3."""
     for parameter in tuned.parameters():
         if not hasattr(parameter, "ds_id") and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)

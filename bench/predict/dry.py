@@ -12,13 +12,14 @@ from torch import Tensor
 
 from bench.batches import EVALUATION_BATCH
 from bench.cells import Cell
-from bench.engine import Engine, World
+from bench.engine import Engine, World, restore
 from bench.features.cache import common_depth
 from bench.loader import Loaded
 from bench.perturb import Rewriting, Run
 from bench.predict.hollow import Hollow
 from bench.predict.timeline import Moment, Timeline
-from bench.prepare import Encodings, prepare
+from bench.preflight.probes import changed
+from bench.prepare import Encodings, draw, prepare
 from bench.profiler import Ledger
 from bench.stack import Batch, Below, Stream
 from bench.templates import Encoded
@@ -38,23 +39,28 @@ class Dry:
     evaluate: list[Moment]
 
 
-def run(cell: Cell, world: World) -> Dry:
-    """What rank 0 of `world` needs for `cell`, whose examples are all `max_length` tokens long."""
+def run(cell: Cell, world: World, test_tokens: int) -> Dry:
+    """What rank 0 of `world` needs for `cell`, which trains on examples of `max_length` tokens each."""
     ledger = Ledger(world.device, world.rank, world.host, Timeline)
     with Hollow():
-        with ledger.setup() as made:
-            tuned, encodings = prepare(cell, world.device)
-            engine = Engine(tuned, cell, world)
-            made += [engine.tuned, engine.optimizer]
         try:
-            return _steps(cell, engine, encodings, ledger)
+            with ledger.setup() as made:
+                tuned, encodings = prepare(cell, world.device)
+                engine = Engine(tuned, cell, world)
+                made += [engine.tuned, engine.optimizer]
+        except Exception:
+            restore()
+            raise
+        tests = draw(changed(cell, max_length=test_tokens), tuned.stack, EVALUATION_BATCH).test
+        try:
+            return _steps(cell, engine, encodings, tests, ledger)
         finally:
             engine.close()
             del engine, tuned, made
             gc.collect()
 
 
-def _steps(cell: Cell, engine: Engine, encodings: Encodings, ledger: Ledger) -> Dry:
+def _steps(cell: Cell, engine: Engine, encodings: Encodings, tests: list[Encoded], ledger: Ledger) -> Dry:
     tuned, optimizer, device = engine.tuned, engine.optimizer, engine.world.device
 
     def loaded(examples: list[Encoded], count: int) -> Loaded:
@@ -68,7 +74,7 @@ def _steps(cell: Cell, engine: Engine, encodings: Encodings, ledger: Ledger) -> 
         with ledger.step("train", tuned, optimizer, (), _states(batches)) if measured else nullcontext():
             engine.step(_passes(cell, tuned, encodings, batches))
     with tuned.evaluating(), torch.no_grad():
-        batch = loaded(encodings.test, min(EVALUATION_BATCH, len(encodings.test)))
+        batch = loaded(tests, len(tests))
         with ledger.step("evaluate", tuned, optimizer, (), _states([batch])), tuned.knowing(batch.batch, batch.below):
             tuned.head.scores(tuned.logits(batch.batch)).argmax(1)
     return Dry(*[tracker.moments for tracker in ledger.trackers if isinstance(tracker, Timeline)])

@@ -47,6 +47,12 @@ class Seen:
         highest = max(found, key=lambda moment: sum(size for owner, size in moment.items() if owner not in elsewhere))
         return {owner: max(0, round(size)) for owner, size in highest.items()}
 
+    def most_of(self, owners: frozenset[str], ranks: int, examples: int) -> dict[str, int]:
+        """Bytes of these owners when they have most."""
+        found = self.bytes(ranks, examples)
+        highest = max(found, key=lambda moment: sum(moment.get(owner, 0) for owner in owners))
+        return {owner: max(0, round(highest.get(owner, 0))) for owner in sorted(owners)}
+
     def most_examples(self, ranks: int, budget: int, elsewhere: frozenset[str] = frozenset()) -> int:
         """The largest micro-batch whose peak is within `budget` bytes; 0: none is."""
 

@@ -1,8 +1,8 @@
-"""How long the longest example is that a cell trains on: with the micro-batch, what its activations go by."""
+"""How long the longest examples are that a cell trains on and is tested on: what its activations go by."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import data, toy
 from bench.cells import Cell, identity_json
@@ -10,26 +10,39 @@ from bench.settings import InputError
 from bench.templates import Templater, tokenizer
 
 LONGEST = 32  # texts that are tokenised: those with most characters
+SEEN = ("backbone", "task", "regime", "head", "seed", "max_length", "weights")
 
-_known: dict[str, int] = {}
+
+class Lengths(NamedTuple):
+    """In tokens."""
+
+    train: int
+    test: int
 
 
-def longest(cell: Cell) -> int:
-    """In tokens; `max_length` where data or tokenizer are not at hand."""
-    key = ",".join(identity_json(getattr(cell, name)) for name in ("backbone", "task", "regime", "head", "seed"))
+_known: dict[str, Lengths] = {}
+
+
+def longest(cell: Cell) -> Lengths:
+    """`max_length` where data or tokenizer are not at hand."""
+    key = ",".join(identity_json(getattr(cell, name)) for name in SEEN)
     if key not in _known:
         try:
-            _known[key] = cell.max_length if cell.cost_only else _longest(cell)
+            _known[key] = Lengths(cell.max_length, cell.max_length) if cell.cost_only else _longest(cell)
         except (InputError, OSError):
-            _known[key] = cell.max_length
-    return min(_known[key], cell.max_length)
+            _known[key] = Lengths(cell.max_length, cell.max_length)
+    return _known[key]
 
 
-def _longest(cell: Cell) -> int:
+def _longest(cell: Cell) -> Lengths:
     backbone = cell.backbone
     built_in = backbone.source == "built-in"
     tokens: Any = toy.tokenizer(backbone.name) if built_in else tokenizer(backbone.location, backbone.revision)
     templater = Templater(cell.task, tokens, backbone.form, cell.head.kind == "linear", cell.max_length)
-    train = data.split(cell.task, cell.regime, cell.seed).train
-    texts = sorted(train, key=lambda example: sum(map(len, example.texts)), reverse=True)[:LONGEST]
-    return max(len(templater.encode(example.texts, example.label).ids) for example in texts)
+
+    def of(examples: list[data.Example]) -> int:
+        texts = sorted(examples, key=lambda example: sum(map(len, example.texts)), reverse=True)[:LONGEST]
+        return max(len(templater.encode(example.texts, example.label).ids) for example in texts)
+
+    splits = data.split(cell.task, cell.regime, cell.seed)
+    return Lengths(of(splits.train), of(splits.test))

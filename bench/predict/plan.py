@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.cells import Cell, Zero
@@ -17,25 +19,25 @@ class Entry:
     """One cell, dry. All sizes are bytes of the rank that needs most."""
 
     cell: Cell
-    tokens: int  # of an example
-    train: Seen | None = None
-    evaluate: Seen | None = None
+    tokens: int  # of the longest example that it trains on
+    phases: Mapping[str, Seen] = field(default_factory=dict[str, Seen])  # setup, train, evaluate
     error: str = ""  # why it could not be run dry
 
-    @property
+    @functools.cached_property
     def predicted(self) -> Predicted | None:
-        if self.train is None or self.evaluate is None:
+        if not self.phases:
             return None
-        cell, away = self.cell, elsewhere(self.cell.zero)
-        phases = {
-            "train": self.train.peak(cell.ranks, cell.micro, away),
-            "evaluate": self.evaluate.peak(cell.ranks, self.evaluate.examples, away),
-        }
+        ranks, away = self.cell.ranks, elsewhere(self.cell.zero)
+        peaks = {name: seen.peak(ranks, self._examples(name), away) for name, seen in self.phases.items()}
+        host = self.phases["train"].most_of(away, ranks, self.cell.micro)
         return Predicted(
             tokens=self.tokens,
-            device={phase: {o: size for o, size in peak.items() if o not in away} for phase, peak in phases.items()},
-            host={owner: size for owner, size in phases["train"].items() if owner in away},
+            device={name: {o: size for o, size in peak.items() if o not in away} for name, peak in peaks.items()},
+            host={owner.removeprefix("offloaded "): size for owner, size in host.items()},
         )
+
+    def _examples(self, phase: str) -> int:
+        return self.cell.micro if phase == "train" else self.phases[phase].examples
 
     def fits(self, budget: int) -> bool | None:
         """Within `budget` bytes in every phase; None: not known."""
@@ -43,17 +45,21 @@ class Entry:
 
     def largest_micro_batch(self, budget: int) -> int | None:
         """0: none fits."""
-        if self.train is None or self.predicted is None:
+        if self.predicted is None:
             return None
-        if sum(self.predicted.device["evaluate"].values()) > budget:
+        if any(sum(self.predicted.device[phase].values()) > budget for phase in ("setup", "evaluate")):
             return 0
-        return self.train.most_examples(self.cell.ranks, budget, elsewhere(self.cell.zero))
+        return self.phases["train"].most_examples(self.cell.ranks, budget, elsewhere(self.cell.zero))
+
+    @functools.cached_property
+    def rest(self) -> str:
+        """All of the cell but its ZeRO configuration."""
+        return changed(self.cell, zero=None).name
 
 
 def cheapest(entry: Entry, entries: list[Entry], budget: int) -> str | None:
     """The ZeRO configuration with the least traffic that fits, of those the plan has for the same cell."""
-    same = changed(entry.cell, zero=None).name
-    fitting = [one for one in entries if one.fits(budget) and changed(one.cell, zero=None).name == same]
+    fitting = [one for one in entries if one.rest == entry.rest and one.fits(budget)]
     return min(fitting, key=lambda one: traffic(one.cell.zero)).cell.zero.label if fitting else None
 
 
@@ -111,10 +117,10 @@ def table(entries: list[Entry], budget: int | None) -> tuple[list[str], list[lis
 
 def _row(entry: Entry, entries: list[Entry], unit: int, budget: int | None) -> list[str]:
     cell, labels, predicted = entry.cell, entry.cell.labels(), entry.predicted
-    more = [name for name in ("checkpointing", "feature_cache") if getattr(cell, name)]
+    more = [name.replace("_", " ") for name in ("checkpointing", "feature_cache") if getattr(cell, name)]
     row = [
         labels.backbone,
-        ", ".join([labels.method, *more]).replace("_cache", " cache"),
+        ", ".join([labels.method, *more]),
         labels.regularizer,
         labels.zero,
     ]

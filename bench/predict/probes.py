@@ -8,6 +8,7 @@ from bench.cells import OFFLOADS, Cell, Zero
 from bench.preflight.probes import changed
 from bench.tasks import RANDOM, Regime
 
+OFFLOADED = "offloaded gradients"
 MARK = "dry: "  # before each result on stdout, where libraries print, too
 PASSES = 2  # of an accumulated step, at most: more of them need no more
 DIRECT = 16  # ranks up to which they are all pretended; beyond, two smaller numbers tell
@@ -66,6 +67,4 @@ def elsewhere(zero: Zero) -> frozenset[str]:
         return (stage.get(name) or {}).get("device", "none") != "none"
 
     optimizer, parameters = map(away, OFFLOADS)
-    return frozenset(
-        [*(["optimizer_state", "gradients"] if optimizer else []), *(["parameters"] if parameters else [])]
-    )
+    return frozenset([*(["optimizer_state", OFFLOADED] if optimizer else []), *(["parameters"] if parameters else [])])

@@ -20,15 +20,16 @@ from bench import matrix
 from bench.batches import EVALUATION_BATCH
 from bench.cells import Cell
 from bench.predict.fit import Seen
-from bench.predict.lengths import longest
+from bench.predict.lengths import Lengths, longest
 from bench.predict.plan import Entry
-from bench.predict.probes import MARK, probe, worlds
-from bench.predict.timeline import Moment
+from bench.predict.probes import MARK, OFFLOADED, elsewhere, probe, worlds
+from bench.predict.timeline import PASSING, Moment
 from bench.preflight.probes import changed
 from bench.records import OWNERS
 
 PART = 12  # dry runs of a process: two of them finish at about the same time, and none leaks for long
-Found = dict[tuple[str, int], dict[str, Any]]  # by probe and ranks
+Key = tuple[str, int, int]  # a probe's name, the tokens of its tests, and the ranks
+Found = dict[Key, dict[str, Any]]
 
 
 def plan(name: str, world_sizes: list[int]) -> list[Entry]:
@@ -44,67 +45,69 @@ def resized(cell: Cell, ranks: int) -> Cell:
 
 def predict(cells: list[Cell], console: Console, processes: int | None = None) -> list[Entry]:
     """Every cell run dry; those that cannot differ are run once."""
-    tokens = [longest(cell) for cell in cells]
-    probes = {
-        (made.name, ranks): made
-        for cell, length in zip(cells, tokens, strict=True)
-        for ranks in worlds(cell.ranks)
-        for made in [probe(cell, length, ranks)]
-    }
+    lengths = [longest(cell) for cell in cells]
+    probes: dict[Key, Cell] = {}
+    for cell, length in zip(cells, lengths, strict=True):
+        for ranks in worlds(cell.ranks):
+            made = probe(cell, length.train, ranks)
+            probes[made.name, length.test, ranks] = made
     found: Found = {}
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("dry runs", total=len(probes))
-        for made in _run(probes, processes or os.cpu_count() or 1):
-            found[made["name"], made["ranks"]] = made
+        for key, result in _run(probes, processes or os.cpu_count() or 1):
+            found[key] = result
             bar.advance(task)
-    return [_entry(cell, length, found) for cell, length in zip(cells, tokens, strict=True)]
+    return [_entry(cell, length, found) for cell, length in zip(cells, lengths, strict=True)]
 
 
-def _run(probes: dict[tuple[str, int], Cell], processes: int) -> Iterator[dict[str, Any]]:
+def _run(probes: dict[Key, Cell], processes: int) -> Iterator[tuple[Key, dict[str, Any]]]:
     """The results as they come; a probe whose process died has one that says so."""
-    by_ranks: dict[int, list[Cell]] = {}
-    for (_, ranks), made in probes.items():
-        by_ranks.setdefault(ranks, []).append(made)
+    by_ranks: dict[int, list[Key]] = {}
+    for key in probes:
+        by_ranks.setdefault(key[2], []).append(key)
     size = max(1, min(PART, -(-len(probes) // processes)))
-    parts = [(ranks, all_[i : i + size]) for ranks, all_ in by_ranks.items() for i in range(0, len(all_), size)]
-    results: queue.Queue[dict[str, Any]] = queue.Queue()
+    parts = [keys[i : i + size] for keys in by_ranks.values() for i in range(0, len(keys), size)]
+    results: queue.Queue[tuple[Key, dict[str, Any]]] = queue.Queue()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
-        for number, (ranks, part) in enumerate(parts):
-            pool.submit(_process, ranks, part, Path(folder) / f"{number}.json", results.put)
+        for number, keys in enumerate(parts):
+            part = {key: probes[key] for key in keys}
+            pool.submit(_process, part, Path(folder) / f"{number}.json", results.put)
         for _ in probes:
             yield results.get()
 
 
-def _process(ranks: int, part: list[Cell], file: Path, put: Callable[[dict[str, Any]], None]) -> None:
-    """One process; whatever happens, every probe of `part` gets a result."""
-    missing = {made.name: made for made in part}
+def _process(part: dict[Key, Cell], file: Path, put: Callable[[tuple[Key, dict[str, Any]]], None]) -> None:
+    """One process for probes on the same ranks; whatever happens, each gets a result."""
+    left = list(part)
     said: list[str] = []
-    file.write_text(json.dumps([made.content() for made in part]), "utf-8")
+    queued = [{"cell": made.content(), "test_tokens": key[1]} for key, made in part.items()]
+    file.write_text(json.dumps(queued), "utf-8")
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "bench.predict.worker", str(ranks), str(file)]
+    command = [sys.executable, "-m", "bench.predict.worker", str(left[0][2]), str(file)]
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=environment, **streams) as process:
         for line in process.stdout or ():
             if line.startswith(MARK):
-                result = json.loads(line.removeprefix(MARK))
-                del missing[result["name"]]
-                put(result)
+                put((left.pop(0), json.loads(line.removeprefix(MARK))))
             elif line.strip():
                 said = [*said[-4:], line.strip()]
-    for name in missing:
-        put({"name": name, "ranks": ranks, "error": f"the dry run ended: {' '.join(said)[-300:]}"})
+    for key in left:
+        put((key, {"error": f"the dry run ended: {' '.join(said)[-300:]}"}))
 
 
-def _entry(cell: Cell, tokens: int, found: Found) -> Entry:
-    results = [found[probe(cell, tokens, ranks).name, ranks] for ranks in worlds(cell.ranks)]
+def _entry(cell: Cell, lengths: Lengths, found: Found) -> Entry:
+    results = [found[probe(cell, lengths.train, ranks).name, lengths.test, ranks] for ranks in worlds(cell.ranks)]
     if errors := [result["error"] for result in results if "error" in result]:
-        return Entry(cell, tokens, error=errors[0])
-    first, last = (result["moments"] for result in (results[0], results[-1]))
+        return Entry(cell, lengths.train, error=errors[0])
+    few, more = results[0], results[-1]
     return Entry(
         cell,
-        tokens,
-        train=_seen(cell, cell.micro, first["train"], first["doubled"], last["train"]),
-        evaluate=_seen(cell, EVALUATION_BATCH, first["evaluate"], first["evaluate"], last["evaluate"]),
+        lengths.train,
+        {
+            "setup": _seen(cell, EVALUATION_BATCH, few["setup"], few["setup"], more["setup"]),
+            "train": _seen(cell, cell.micro, few["train"], few["doubled"], more["train"]),
+            "evaluate": _seen(cell, EVALUATION_BATCH, few["evaluate"], few["evaluate"], more["evaluate"]),
+        },
     )
 
 
@@ -112,8 +115,17 @@ def _seen(cell: Cell, examples: int, few: list[Moment], doubled: list[Moment], m
     """Moments that do not correspond are taken as one: the peaks."""
     if not len(few) == len(doubled) == len(more):
         few, doubled, more = ([max(one, key=lambda moment: sum(moment.values()))] for one in (few, doubled, more))
-    filled = [[{owner: moment.get(owner, 0) for owner in OWNERS} for moment in one] for one in (few, doubled, more)]
+    few, doubled, more = ([_owned(moment, cell) for moment in one] for one in (few, doubled, more))
     ranks = worlds(cell.ranks)
     if len(ranks) == 1:
-        return Seen(examples, ranks[0], filled[0], filled[1])
-    return Seen(examples, ranks[0], filled[0], filled[1], ranks[1], filled[2])
+        return Seen(examples, ranks[0], few, doubled)
+    return Seen(examples, ranks[0], few, doubled, ranks[1], more)
+
+
+def _owned(moment: Moment, cell: Cell) -> Moment:
+    """By all owners; gradients on their way to the host apart from those that are there."""
+    owned = {owner: moment.get(owner, 0) for owner in OWNERS}
+    passing = moment.get(PASSING, 0)
+    if OFFLOADED in elsewhere(cell.zero):
+        return owned | {OFFLOADED: owned["gradients"], "gradients": passing}
+    return owned | {"gradients": owned["gradients"] + passing}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from torch import Tensor
 
 from bench.profiler.live import LiveTensors
 
 Moment = Mapping[str, int]  # bytes by owner when most was alive, between two ticks
+PASSING = "passing gradients"  # of a backward, on the device also where their sums are offloaded
 
 
 class Timeline(LiveTensors):
@@ -27,6 +30,9 @@ class Timeline(LiveTensors):
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
         self._tick()
+
+    def claim(self, tensors: Iterable[Tensor], owner: str) -> None:
+        super().claim(tensors, PASSING if owner == "gradients" else owner)
 
     def grown(self) -> None:
         super().grown()

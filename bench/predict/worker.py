@@ -1,4 +1,4 @@
-"""Dry runs on one number of ranks: `python -m bench.predict.worker RANKS FILE`; a line of JSON on stdout for each."""
+"""Dry runs: `python -m bench.predict.worker RANKS FILE`; a line of JSON on stdout for each, in the file's order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from bench.predict.probes import MARK
 
 def main() -> None:
     world = World.pretend(int(sys.argv[1]))
-    for number, content in enumerate(json.loads(Path(sys.argv[2]).read_text("utf-8"))):
-        cell = rebuild(content)
+    for number, queued in enumerate(json.loads(Path(sys.argv[2]).read_text("utf-8"))):
         try:
-            found = {"moments": dataclasses.asdict(run(cell, world))}
+            found = dataclasses.asdict(run(rebuild(queued["cell"]), world, queued["test_tokens"]))
         except Exception as error:  # whatever it was, it is what this configuration gives
             found = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        print(MARK + json.dumps({"name": cell.name, "ranks": world.size, **found}), flush=True)
+        print(MARK + json.dumps(found), flush=True)
         if number == 0:
             gc.freeze()  # what the libraries are made of; each ledger looks through all that is not
 

@@ -43,7 +43,10 @@ class LiveTensors(TorchDispatchMode):
         """`known`: tensors and whose they are; what several share is the first one's. `ignored` does not count."""
         super().__init__()
         self.device = device
-        self._ignored = {identity(storage) for storage in ignored}
+        self._ignored: set[int] = set()
+        for storage in ignored:
+            self._ignored.add(key := identity(storage))
+            weakref.finalize(storage, self._ignored.discard, key).atexit = False  # its address may go to another
         self._live: Owned = {}
         self.totals: Counter[str] = Counter()
         self.current = self.peak = 0

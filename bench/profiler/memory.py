@@ -29,7 +29,6 @@ class Ledger:
         self.device, self.rank, self.host, self._tracker = device, rank, host, tracker
         self.rows: list[Memory] = []
         self.trackers: list[LiveTensors] = []  # of each row
-        self._allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         # weak: what was there before may go while the cell runs
         self._before = [weakref.ref(storage) for storage in storages(held(), device)]
 
@@ -60,16 +59,19 @@ class Ledger:
         """
         known = [*owners(module, optimizer), (cached, "feature_cache"), (held(), "other")]
         tracker = self._tracker(self.device, known, [*self._foreign(), *storages(kept, self.device)])
+        del known, cached  # what a step drops on its way shall be gone
         hooks = [
             parameter.register_hook(lambda gradient: tracker.claim([gradient], "gradients"))
             for parameter in module.parameters()
             if parameter.requires_grad
         ]
-        del known
-        with self._peak(phase, tracker), tracker:
-            yield tracker
-        for hook in hooks:
-            hook.remove()
+        # compiled code cannot be followed, and what torch.compile meets here it would leave uncompiled for good
+        try:
+            with self._peak(phase, tracker), torch.compiler.set_stance("force_eager"), tracker:
+                yield tracker
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _foreign(self) -> list[torch.UntypedStorage]:
         return [storage for ref in self._before if (storage := ref()) is not None]
@@ -83,7 +85,7 @@ class Ledger:
         yield
         peak = tracker.peak
         if cuda:
-            peak = torch.cuda.max_memory_allocated(self.device) - self._allocated_before
+            peak = torch.cuda.max_memory_allocated(self.device) - sum(one.nbytes() for one in self._foreign())
             reserved = torch.cuda.max_memory_reserved(self.device)
         self._add(phase, peak, reserved, tracker)
 
