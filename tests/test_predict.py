@@ -96,8 +96,8 @@ def test_what_is_offloaded_is_not_on_the_device(write_matrix) -> None:
     cells = matrix.load(str(write_matrix({"zero": names}))).expand()
     assert [sorted(elsewhere(cell.zero)) for cell in cells] == [
         [],
-        ["gradients", "optimizer_state"],
-        ["gradients", "optimizer_state", "parameters"],
+        ["offloaded gradients", "optimizer_state"],
+        ["offloaded gradients", "optimizer_state", "parameters"],
     ]
 
 
@@ -185,7 +185,7 @@ def test_cells_that_cannot_fit_are_recorded_and_not_run(write_matrix, tmp_path: 
     assert {one.status for one in made.values()} == {"predicted_out_of_memory"}
     for one in made.values():
         assert one.failure.bytes_asked == one.predicted.peak_bytes > one.failure.bytes_free == 100_000
-    assert not list((results / ".run").glob("*")), "no process was started"
+    assert not list((results / ".run").glob("*/group-*")), "no process was started"
 
 
 def test_out_of_memory_is_inferred_for_larger_micro_batches_only(write_matrix, tmp_path: Path) -> None:
