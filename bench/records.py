@@ -123,7 +123,7 @@ class Predicted(Settings):
     """What a dry run gave for the rank that needs most, in bytes."""
 
     tokens: int  # of every example trained on
-    device: dict[str, dict[str, int]]  # by phase and owner at its peak: setup, train, evaluate
+    device: dict[str, dict[str, int]]  # by phase and owner at its peak: train, evaluate, and setup where that is known
     host: dict[str, int]  # by owner, in training: what a ZeRO configuration keeps in host memory or on NVMe
 
     @property

@@ -47,7 +47,7 @@ class Entry:
         """0: none fits."""
         if self.predicted is None:
             return None
-        if any(sum(self.predicted.device[phase].values()) > budget for phase in ("setup", "evaluate")):
+        if any(sum(self.predicted.device[phase].values()) > budget for phase in self.phases if phase != "train"):
             return 0
         return self.phases["train"].most_examples(self.cell.ranks, budget, elsewhere(self.cell.zero))
 

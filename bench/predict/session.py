@@ -100,15 +100,14 @@ def _entry(cell: Cell, lengths: Lengths, found: Found) -> Entry:
     if errors := [result["error"] for result in results if "error" in result]:
         return Entry(cell, lengths.train, error=errors[0])
     few, more = results[0], results[-1]
-    return Entry(
-        cell,
-        lengths.train,
-        {
-            "setup": _seen(cell, EVALUATION_BATCH, few["setup"], few["setup"], more["setup"]),
-            "train": _seen(cell, cell.micro, few["train"], few["doubled"], more["train"]),
-            "evaluate": _seen(cell, EVALUATION_BATCH, few["evaluate"], few["evaluate"], more["evaluate"]),
-        },
-    )
+    phases = {
+        "setup": _seen(cell, EVALUATION_BATCH, few["setup"], few["setup"], more["setup"]),
+        "train": _seen(cell, cell.micro, few["train"], few["doubled"], more["train"]),
+        "evaluate": _seen(cell, EVALUATION_BATCH, few["evaluate"], few["evaluate"], more["evaluate"]),
+    }
+    if elsewhere(cell.zero):  # while it is set up, nobody tells what is made for the host
+        del phases["setup"]
+    return Entry(cell, lengths.train, phases)
 
 
 def _seen(cell: Cell, examples: int, few: list[Moment], doubled: list[Moment], more: list[Moment]) -> Seen:
