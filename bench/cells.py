@@ -20,7 +20,7 @@ from bench.heads import HEADS, AnswerWords, HeadSettings
 from bench.landscape import Landscape
 from bench.methods import METHODS, Method
 from bench.perturb import Regularizer, class_of
-from bench.records import Labels
+from bench.records import Failure, Labels, Predicted, Record, Status, now
 from bench.settings import Settings
 from bench.tasks import RANDOM, Regime, Task
 
@@ -111,6 +111,22 @@ class Cell(Settings):
             regularizer=self.regularizer.label,
             head=self.head.label,
             zero=self.zero.label,
+        )
+
+    def without_result(
+        self, status: Status, failure: Failure, started: str | None = None, predicted: Predicted | None = None
+    ) -> Record:
+        """The record of a cell that failed, or was not run: then it is not known to have `started`."""
+        finished = now()
+        return Record(
+            name=self.name,
+            cell=self.content(),
+            labels=self.labels(),
+            status=status,
+            failure=failure,
+            predicted=predicted,
+            started=started or finished,
+            finished=finished,
         )
 
     def problems(self) -> list[tuple[str, str]]:

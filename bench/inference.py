@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 
 from bench import records
@@ -48,17 +47,8 @@ def _micro(record: Record) -> int:
 
 
 def _inferred(cell: Cell, witness: Record) -> Record:
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     why = f"not run: ran out of memory with a micro-batch of {_micro(witness)}, here {cell.micro}"
     seen = witness.failure or Failure(phase="train", rank=None, host=None, exception="")
     source = seen.inferred_from or witness.name
     failure = seen.model_copy(update={"exception": why, "inferred_from": source, "step": None, "log": ()})
-    return Record(
-        name=cell.name,
-        cell=cell.content(),
-        labels=cell.labels(),
-        status="out_of_memory",
-        failure=failure,
-        started=now,
-        finished=now,
-    )
+    return cell.without_result("out_of_memory", failure)

@@ -58,7 +58,7 @@ class Launch:
     results: Path
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)  # further ones for the deepspeed launcher
-    started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
+    started: str = field(default_factory=records.now)
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
 
 
@@ -211,23 +211,15 @@ class _Reader:
 
 def _died(cell: Cell, last: Event, code: int | None, work: Path) -> Record:
     """The record of a cell whose process ended without one."""
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    return Record(
-        name=cell.name,
-        cell=cell.content(),
-        labels=cell.labels(),
-        status="failed",
-        failure=Failure(
-            phase=last.phase,
-            rank=None,
-            host=None,
-            exception=f"a process ended without a record: {how_ended(code, work)}",
-            step=last.step,
-            log=tuple(tail(work)),
-        ),
-        started=now,
-        finished=now,
+    failure = Failure(
+        phase=last.phase,
+        rank=None,
+        host=None,
+        exception=f"a process ended without a record: {how_ended(code, work)}",
+        step=last.step,
+        log=tuple(tail(work)),
     )
+    return cell.without_result("failed", failure)
 
 
 def how_ended(code: int | None, work: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,6 +196,11 @@ class Reading:
 
     records: list[Record] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+
+
+def now() -> str:
+    """As records have it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def folder(results: Path) -> Path:

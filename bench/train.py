@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
 from bench.profiler.efficiency import efficiency
 from bench.profiler.flops import Flops, followed
-from bench.records import Cost, Point, Quality, Record, Surfaces
+from bench.records import Cost, Point, Quality, Record, Surfaces, now
 from bench.seeds import stream_seed
 from bench.stack import WORDS
 from bench.templates import Encoded
@@ -286,7 +285,3 @@ def accelerator(world: World) -> str:
     if world.device.type == "cuda":
         return torch.cuda.get_device_name(world.device)
     return world.device.type
-
-
-def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

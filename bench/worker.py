@@ -26,7 +26,7 @@ from bench.engine import World
 from bench.profiler import PhaseClock
 from bench.records import Failure, Predicted, Record, Status
 from bench.settings import Unsupported
-from bench.train import Diverged, Progress, now, run_cell
+from bench.train import Diverged, Progress, run_cell
 
 MAX_CELLS = 200  # of one group: every engine leaves a little behind
 MAX_LEAK_BYTES = 2 * 2**30  # growth of a rank's resident memory since its first cell
@@ -60,7 +60,7 @@ def serve(cell: Cell, world: World, results: Path, folder: Path, predicted: dict
     """
     dry = Predicted.model_validate(predicted) if predicted else None
     events = Events(folder / "events.jsonl" if world.rank == 0 else None, cell.name)
-    clock, started = PhaseClock(), now()
+    clock, started = PhaseClock(), records.now()
     try:
         record = run_cell(cell, world, clock, events.progress)
     except Exception as error:  # whatever it was, it is this cell's result
@@ -69,19 +69,7 @@ def serve(cell: Cell, world: World, results: Path, folder: Path, predicted: dict
             time.sleep(ECHO_SECONDS)
             os._exit(FAILED)
         failure = describe(error, clock.current, world)
-        end(
-            results,
-            Record(
-                name=cell.name,
-                cell=cell.content(),
-                labels=cell.labels(),
-                status=status_of(error),
-                failure=failure,
-                started=started,
-                finished=now(),
-                predicted=dry,
-            ),
-        )
+        end(results, cell.without_result(status_of(error), failure, started, dry))
     if record is not None:
         records.write(results, record.model_copy(update={"predicted": dry}))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-
 from bench.predict.plan import Entry
 from bench.records import Failure, Record
 
@@ -14,21 +12,12 @@ def does_not_fit(entry: Entry, budget: int) -> Record:
     assert predicted is not None, "what could not be run dry is run"
     phase = max(predicted.device, key=lambda name: sum(predicted.device[name].values()))
     needed = predicted.peak_bytes
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    return Record(
-        name=cell.name,
-        cell=cell.content(),
-        labels=cell.labels(),
-        status="predicted_out_of_memory",
-        failure=Failure(
-            phase=phase,
-            rank=None,
-            host=None,
-            exception=f"not run: a dry run needed {needed / 2**30:.2f} GiB of {budget / 2**30:.2f} GiB on a rank",
-            bytes_asked=needed,
-            bytes_free=budget,
-        ),
-        predicted=predicted,
-        started=now,
-        finished=now,
+    failure = Failure(
+        phase=phase,
+        rank=None,
+        host=None,
+        exception=f"not run: a dry run needed {needed / 2**30:.2f} GiB of {budget / 2**30:.2f} GiB on a rank",
+        bytes_asked=needed,
+        bytes_free=budget,
     )
+    return cell.without_result("predicted_out_of_memory", failure, predicted=predicted)

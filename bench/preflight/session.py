@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 
 from rich.console import Console
 from rich.progress import Progress
@@ -16,7 +15,7 @@ from bench.preflight import groups
 from bench.preflight.probes import Probe, probes
 from bench.preflight.report import Report, called
 from bench.preflight.verdicts import UNCHECKED, Verdict
-from bench.records import Failure, Record
+from bench.records import Failure, Record, Status
 
 
 def preflight(name: str, cells: list[Cell], where: Launch, console: Console) -> Report:
@@ -73,21 +72,11 @@ def command(name: str, where: Launch, as_json: bool) -> int:
 
 def record(cell: Cell, verdict: Verdict) -> Record | None:
     """Of a cell that is not worth running; None where its gradients are right, or nothing was learnt of them."""
-    status = {"wrong": "failed", "unsupported": "unsupported"}.get(verdict.finding)
+    statuses: dict[str, Status] = {"wrong": "failed", "unsupported": "unsupported"}
+    status = statuses.get(verdict.finding)
     if status is None or verdict.phase in (UNCHECKED, "comparison"):
         return None
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    return Record.model_validate(
-        {
-            "name": cell.name,
-            "cell": cell.content(),
-            "labels": cell.labels(),
-            "status": status,
-            "failure": Failure(phase="preflight", rank=None, host=None, exception=verdict.why),
-            "started": now,
-            "finished": now,
-        }
-    )
+    return cell.without_result(status, Failure(phase="preflight", rank=None, host=None, exception=verdict.why))
 
 
 def say(console: Console, line: str) -> None:
