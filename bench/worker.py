@@ -44,6 +44,8 @@ def main() -> None:
         cell = rebuild(content)
         serve(cell, world, results, folder, queue["predicted"].get(cell.name))
         gc.collect()
+        if number == 1:
+            gc.freeze()  # what the libraries are made of, which every collection and every ledger would look through
         if world.device.type == "cuda":
             torch.cuda.empty_cache()  # what the allocator keeps of this cell is no memory of the next
         resident = psutil.Process().memory_info().rss
