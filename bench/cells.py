@@ -27,6 +27,11 @@ from bench.tasks import RANDOM, Regime, Task
 OFFLOADS = ("offload_optimizer", "offload_param")  # in zero_optimization
 
 
+def offload_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a DeepSpeed configuration says of one of OFFLOADS; `device` is none, cpu or nvme."""
+    return {"device": "none", **(config.get("zero_optimization", {}).get(name) or {})}
+
+
 class Zero(Settings):
     """A DeepSpeed configuration file, whole: batch sizes and precision in it are set from the cell."""
 
@@ -44,8 +49,7 @@ class Zero(Settings):
     @property
     def unset(self) -> set[str]:
         """The environment variables that paths of this configuration name and that are not set."""
-        offloads = [self.config.get("zero_optimization", {}).get(name) or {} for name in OFFLOADS]
-        paths = " ".join(str(offload.get("nvme_path", "")) for offload in offloads)
+        paths = " ".join(str(offload_of(self.config, name).get("nvme_path", "")) for name in OFFLOADS)
         return {name for name in re.findall(r"\$\{?(\w+)", paths) if name not in os.environ}
 
 

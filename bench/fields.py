@@ -41,7 +41,7 @@ def _parse_method(value: object, path: str, problems: list[Problem]) -> Any:
     if isinstance(value, Mapping) and isinstance(recipe := value.get("recipe"), Mapping):
         kind = METHODS.get(str(value.get("kind")))
         if kind is not None:
-            own = kind.model_fields["recipe"].get_default().model_dump()
+            own = kind.own_recipe().model_dump()
             value = {**value, "recipe": {**own, **recipe}}
     return parse_kind(METHODS, value, path, problems)
 

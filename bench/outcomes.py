@@ -24,9 +24,11 @@ def outcomes(
     right: dict[int, bool] = {}
     with tuned.evaluating(), loader.ahead(evenly(examples, world)) as loaded:
         for number, (batch, below, _) in enumerate(loaded):
-            if first := followed is not None and number == 0:
+            around: AbstractContextManager[None] = nullcontext()
+            if number == 0 and followed is not None:
                 loaded.settle()  # so that the batches that wait are the same ones each time
-            with followed if first and followed else nullcontext(), tuned.knowing(batch, below):
+                around = followed
+            with around, tuned.knowing(batch, below):
                 predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)
             right.update(zip(batch.index.tolist(), (predicted == batch.labels).tolist(), strict=True))
     merged = world.merge(right)

@@ -41,12 +41,6 @@ def configuration(cell: Cell, trainable: int) -> dict[str, Any]:
     return config
 
 
-def optimizer_offload(config: dict[str, Any]) -> str:
-    """Where the optimizer's state lies: none, cpu or nvme."""
-    offload = config.get("zero_optimization", {}).get("offload_optimizer") or {}
-    return str(offload.get("device", "none"))
-
-
 def _check(zero: Zero) -> None:
     settings = zero.config.get("zero_optimization", {})
     quantized = [name for name in QUANTIZED if settings.get(name)]

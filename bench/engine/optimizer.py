@@ -9,7 +9,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.ops.op_builder.builder import CUDAMismatchException, MissingCUDAException
 from deepspeed.utils import logger
 
-from bench.engine.configuration import optimizer_offload
+from bench.cells import offload_of
 from bench.engine.world import World
 from bench.methods import Recipe
 
@@ -20,7 +20,8 @@ def adamw(groups: list[dict[str, Any]], recipe: Recipe, config: dict[str, Any], 
     A configuration that does not ask for DeepSpeed's (`zero_force_ds_cpu_optimizer: false`) gets torch's, too.
     """
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "betas": recipe.betas, "eps": recipe.epsilon}
-    if optimizer_offload(config) != "none" and config.get("zero_force_ds_cpu_optimizer", True):
+    away = offload_of(config, "offload_optimizer")["device"] != "none"
+    if away and config.get("zero_force_ds_cpu_optimizer", True):
         made, reason = None, ""
         try:
             made = DeepSpeedCPUAdam(groups, **settings)  # its AdamW form; compiled on first use, for half a minute

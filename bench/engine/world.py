@@ -34,9 +34,7 @@ class World:
                 free.bind(("127.0.0.1", 0))
                 os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
             os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_SIZE="1")
-        # The shared-memory collectives of DeepSpeed are compiled for 40 s on first use and need a compiler;
-        # with gloo a step of a small model took the same time on two ranks.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        _leave_out_shared_memory()
         deepspeed.init_distributed(auto_mpi_discovery=False)
         accelerator: Any = get_accelerator()
         device = torch.device("cpu")
@@ -54,7 +52,7 @@ class World:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE=str(size), LOCAL_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")  # read, and not opened
         torch.distributed.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        _leave_out_shared_memory()
         deepspeed.init_distributed("fake", auto_mpi_discovery=False, dist_init_required=False)
         return cls(0, size, torch.device("cpu"), socket.gethostname())
 
@@ -83,3 +81,11 @@ class World:
     def leave(self) -> None:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+
+
+def _leave_out_shared_memory() -> None:
+    """DeepSpeed's collectives by shared memory are compiled for 40 s on first use and need a compiler.
+
+    With gloo a step of a small model took the same time on two ranks.
+    """
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -52,6 +52,14 @@ class Method(Settings):
     kind: str  # subclasses narrow it to their own name
     recipe: Recipe
 
+    @classmethod
+    def own_recipe(cls) -> Recipe:
+        return cls.model_fields["recipe"].get_default()
+
+    def with_own_recipe(self) -> Method:
+        """What the recipe does not matter to."""
+        return self.model_copy(update={"recipe": self.own_recipe()})
+
     @abstractmethod
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment: ...
 
@@ -67,5 +75,5 @@ class Method(Settings):
     @property
     def recipe_label(self) -> str:
         """Where the recipe departs from the method's own."""
-        own = type(self).model_fields["recipe"].get_default()
+        own = self.own_recipe()
         return " ".join(f"{name}={short(value)}" for name, value in self.recipe if value != getattr(own, name))

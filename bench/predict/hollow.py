@@ -8,6 +8,7 @@ them: a mask that is all true is left out, a gradient that overflows is not step
 
 from __future__ import annotations
 
+import functools
 import mmap
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,7 @@ class Hollow(TorchDispatchMode):
             return _not_sent(func, args)
         if func.is_view or func.namespace != "aten" or func.overloadpacket in SHAPING or _on_meta(args, kwargs):
             return func(*args, **kwargs)
-        if not any("Tensor" in str(one.type) for one in func._schema.returns):
+        if not _gives_tensors(func):
             return None if func._schema.is_mutable else func(*args, **kwargs)
         if func._schema.is_mutable:
             return func(*args, **kwargs) if _computed((args, kwargs)) else _not_written(func, args, kwargs)
@@ -57,6 +58,11 @@ class Hollow(TorchDispatchMode):
             kwargs.pop("pin_memory", None)
             self._known[key] = func(*args, **kwargs)
         return self._known[key]
+
+
+@functools.cache
+def _gives_tensors(func: Any) -> bool:
+    return any("Tensor" in str(one.type) for one in func._schema.returns)
 
 
 def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:

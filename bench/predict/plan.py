@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cells import Cell, Zero
+from bench.cells import Cell, Zero, offload_of
 from bench.predict.fit import Seen
 from bench.predict.probes import elsewhere
 from bench.preflight.probes import changed
@@ -65,12 +65,11 @@ def cheapest(entry: Entry, entries: list[Entry], budget: int) -> str | None:
 
 def traffic(zero: Zero) -> tuple[int, int, int]:
     """Sorts configurations by what they move: through the host or NVMe, then between ranks."""
-    stage: dict[str, Any] = zero.config.get("zero_optimization", {})
-
-    def away(name: str) -> int:
-        return ["none", "cpu", "nvme"].index((stage.get(name) or {}).get("device", "none"))
-
-    return away("offload_param"), away("offload_optimizer"), zero.stage
+    parameters, optimizer = (
+        ["none", "cpu", "nvme"].index(offload_of(zero.config, name)["device"])
+        for name in ("offload_param", "offload_optimizer")
+    )
+    return parameters, optimizer, zero.stage
 
 
 def errors(entries: list[Entry]) -> list[str]:

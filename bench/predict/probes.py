@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from bench.cells import OFFLOADS, Cell, Zero
+from bench.cells import OFFLOADS, Cell, Zero, offload_of
 from bench.preflight.probes import changed
 from bench.tasks import RANDOM, Regime
 
@@ -22,14 +22,13 @@ def worlds(ranks: int) -> tuple[int, ...]:
 
 def probe(cell: Cell, tokens: int, ranks: int) -> Cell:
     """The cell as it is run dry on `ranks`: what cannot change its memory is set to one value for all."""
-    own = type(cell.method).model_fields["recipe"].get_default()
     accumulation = min(cell.accumulation, PASSES)
     return changed(
         cell,
         weights="random",
         task=RANDOM,
         regime=Regime(),
-        method=cell.method.model_copy(update={"recipe": own}),
+        method=cell.method.with_own_recipe(),
         regularizer=cell.regularizer.probed,
         zero=dry_zero(cell.zero),
         ranks=ranks,
@@ -52,7 +51,7 @@ def dry_zero(zero: Zero) -> Zero:
     stage = config.get("zero_optimization", {})
     for name in OFFLOADS:
         if stage.get(name):
-            stage[name] = {"device": "cpu" if stage[name].get("device") != "none" else "none"}
+            stage[name] = {"device": "cpu" if offload_of(config, name)["device"] != "none" else "none"}
     for name in [name for name in stage if name.startswith("zero_quantized")]:
         del stage[name]
     config["zero_force_ds_cpu_optimizer"] = False
@@ -61,10 +60,5 @@ def dry_zero(zero: Zero) -> Zero:
 
 def elsewhere(zero: Zero) -> frozenset[str]:
     """Owners that the configuration keeps in host memory or on NVMe."""
-    stage = zero.config.get("zero_optimization", {})
-
-    def away(name: str) -> bool:
-        return (stage.get(name) or {}).get("device", "none") != "none"
-
-    optimizer, parameters = map(away, OFFLOADS)
+    optimizer, parameters = (offload_of(zero.config, name)["device"] != "none" for name in OFFLOADS)
     return frozenset([*(["optimizer_state", OFFLOADED] if optimizer else []), *(["parameters"] if parameters else [])])

@@ -43,7 +43,7 @@ def resized(cell: Cell, ranks: int) -> Cell:
     return changed(cell, ranks=ranks, micro_batch_size=cell.micro, batch_size=ranks * cell.micro * cell.accumulation)
 
 
-def predict(cells: list[Cell], console: Console, processes: int | None = None) -> list[Entry]:
+def predict(cells: list[Cell], console: Console) -> list[Entry]:
     """Every cell run dry; those that cannot differ are run once."""
     lengths = [longest(cell) for cell in cells]
     probes: dict[Key, Cell] = {}
@@ -54,7 +54,7 @@ def predict(cells: list[Cell], console: Console, processes: int | None = None) -
     found: Found = {}
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("dry runs", total=len(probes))
-        for key, result in _run(probes, processes or os.cpu_count() or 1):
+        for key, result in _run(probes, os.cpu_count() or 1):
             found[key] = result
             bar.advance(task)
     return [_entry(cell, length, found) for cell, length in zip(cells, lengths, strict=True)]

@@ -44,7 +44,7 @@ def reduce(cell: Cell) -> Cell:
         backbone=_tiny(cell.backbone),
         task=_task(len(cell.task.labels)),
         regime=Regime(),
-        method=cell.method.model_copy(update={"recipe": type(cell.method).model_fields["recipe"].get_default()}),
+        method=cell.method.with_own_recipe(),
         regularizer=cell.regularizer.probed,
         seed=0,
         steps=1,

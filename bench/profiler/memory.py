@@ -79,11 +79,11 @@ class Ledger:
     @contextlib.contextmanager
     def _peak(self, phase: str, tracker: LiveTensors) -> Generator[None, None, None]:
         """Adds the row of what runs inside; what an allocator gave beyond live tensors is other."""
-        peak, reserved, cuda = 0, None, self.device.type == "cuda"
+        cuda = self.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
         yield
-        peak = tracker.peak
+        peak, reserved = tracker.peak, None
         if cuda:
             peak = torch.cuda.max_memory_allocated(self.device) - sum(one.nbytes() for one in self._foreign())
             reserved = torch.cuda.max_memory_reserved(self.device)
