@@ -196,6 +196,8 @@ class Cell(Settings):
         return f"found {self.task.name} with weights {self.weights}, expected {expected}"
 
     def _regime_problem(self) -> str | None:
+        if self.regime.fewglue and not self.task.fewglue:
+            return f"found fewglue, which {self.task.name} has no examples of: expected another regime"
         if self.task.source != RANDOM.source or self.regime == Regime():
             return None
         return f"found {self.regime.label}, but {self.task.name} makes the examples that the steps need: expected full"

@@ -6,20 +6,24 @@ the version of a library. Test is never touched by training or selection.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bench import toy
+from bench import sources
 from bench.seeds import shuffled
 from bench.settings import InputError, Problem, shown
+from bench.sources import Part
 from bench.tasks import Regime, Task
 
 DEV = 1000  # further training examples that the regimes `total` and `full` keep as dev, at most
+FEWGLUE = {"train": ("train",), "dev": ("dev32",), "test": ("validation",)}
+Form = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -29,70 +33,87 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """All that a task has."""
+
+    splits: dict[str, list[Example]]
+    parts: dict[str, int]  # of test: so many examples of each file, in this order
+    origin: str  # where they come from
+    hash: str  # of the content: texts and classes, wherever they come from
+
+
+@dataclass(frozen=True)
 class Splits:
     train: list[Example]
     dev: list[Example]
     test: list[Example]
-    sample: str  # hash of the ids of the train and dev examples
-    data: str  # hash of the content of all files read
+    parts: dict[str, int]  # of test
+    chosen: tuple[list[int], list[int]]  # train and dev: positions in the task's train split; dev [] where it is given
+    sample: str  # hash of the data and the ids of the train and dev examples
+    data: str  # hash of all that the task has
+    origin: str
 
 
 # sources
 
 
-def read(task: Task) -> tuple[dict[str, list[Example]], str]:
-    """Every split of `task`, and the hash of what was read.
+def read(task: Task, fewglue: bool = False) -> Examples:
+    """Every split of `task`, or of its FewGLUE form; read once a process.
 
     InputError names file, line, field, what was found and what was expected.
     """
-    if task.source == "built-in":
-        rows = {split: toy.examples(int(task.folders[0]), split) for split in task.splits}
-        splits = {split: [_example(task, row) for row in made] for split, made in rows.items()}
-        return splits, hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
-    folder = find(task)
-    digest = hashlib.sha256()
-    splits = {}
-    for split, name in task.splits.items():
-        file = folder / f"{name}.jsonl"
-        content = file.read_bytes()
-        digest.update(content)
-        splits[split] = _parse(task, file, content)
-    return splits, digest.hexdigest()[:16]
+    return _read(task.model_dump_json(), fewglue, os.environ.get("BENCH_DATA", ""))
 
 
-def find(task: Task) -> Path:
-    """The folder of `task` below BENCH_DATA that has all its splits. InputError says where it looked."""
-    root = os.environ.get("BENCH_DATA")
-    wanted = ", ".join(f"{name}.jsonl" for name in task.splits.values())
-    if not root:
-        message = f"is not set: task {task.name} expects {task.folders[0]}/ with {wanted} in the folder it names"
-        raise InputError("environment", [Problem("BENCH_DATA", message)])
-    for name in task.folders:
-        folder = Path(root) / name
-        if all((folder / f"{split}.jsonl").is_file() for split in task.splits.values()):
-            return folder
-    looked = ", ".join(str(Path(root) / name) for name in task.folders)
-    raise InputError("environment", [Problem("BENCH_DATA", f"task {task.name}: expected {wanted} in {looked}")])
+@functools.lru_cache(maxsize=8)
+def _read(task_json: str, fewglue: bool, root: str) -> Examples:
+    """`root` is part of the key: BENCH_DATA as it is now."""
+    task = Task.model_validate_json(task_json)
+    found = sources.read(task, FEWGLUE if fewglue else task.splits, task.fewglue if fewglue else task.folder)
+    form = _form(task)
+    parsed = {split: [_examples(task, part, form) for part in parts] for split, parts in found.parts.items()}
+    splits = {split: [example for part in parts for example in part] for split, parts in parsed.items()}
+    sizes = zip(found.parts["test"], parsed["test"], strict=True)
+    content = {split: [(example.texts, example.label) for example in made] for split, made in splits.items()}
+    return Examples(
+        splits=splits,
+        parts={part.name: len(made) for part, made in sizes},
+        origin=found.origin,
+        hash=digest(content),
+    )
 
 
-def _parse(task: Task, file: Path, content: bytes) -> list[Example]:
-    examples: list[Example] = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip():
-            continue
+def digest(content: Any) -> str:
+    """Of plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _form(task: Task) -> Form:
+    """What makes the task's rows of a row as it is read."""
+    if not task.form:
+        return lambda row: [row]
+    module, _, name = task.form.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = f"found {task.form}, expected module:function: {error}"
+        raise InputError(f"task {task.name}", [Problem("form", message)]) from error
+
+
+def _examples(task: Task, part: Part, form: Form) -> list[Example]:
+    made: list[Example] = []
+    for place, row in part.rows:
         try:
-            examples.append(_example(task, json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise InputError(str(file), [Problem(f"line {number}", str(error))]) from error
-    if not examples:
-        raise InputError(str(file), [Problem("file", "found no example, expected one JSON object a line")])
-    return examples
+            made += [_example(task, one) for one in form(row)]
+        except KeyError as error:
+            message = f"field {error.args[0]} is missing, found {', '.join(map(str, row))}"
+            raise InputError(part.where, [Problem(place, message)]) from error
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            raise InputError(part.where, [Problem(place, str(error))]) from error
+    return made
 
 
 def _example(task: Task, row: dict[str, Any]) -> Example:
-    for field in (*task.fields, "label"):
-        if field not in row:
-            raise ValueError(f"field {field} is missing, found {', '.join(map(str, row))}")
     texts = tuple(row[field] for field in task.fields)
     for field, text in zip(task.fields, texts, strict=True):
         if not isinstance(text, str):
@@ -107,22 +128,25 @@ def _example(task: Task, row: dict[str, Any]) -> Example:
 
 def split(task: Task, regime: Regime, seed: int) -> Splits:
     """The train, dev and test examples of a cell. The k examples of a seed are among its 2k."""
-    splits, data = read(task)
-    train = splits["train"]
-    chosen, dev = sample([example.label for example in train], len(task.labels), regime, seed, task.name)
-    given = regime.label == "full" and "dev" in splits
-    if not dev and not given:
-        message = f"found {len(train)} examples in train, too few to take a dev set from"
-        raise InputError(f"task {task.name}", [Problem(f"regime {regime.label}", message)])
-    if given:
+    found = read(task, regime.fewglue)
+    train, given = found.splits["train"], found.splits.get("dev", [])
+    if given and regime.label in ("full", "fewglue"):
         chosen, dev = list(range(len(train))), []
-    ids = json.dumps([sorted(chosen), sorted(dev)])
+    else:
+        given = []
+        chosen, dev = sample([example.label for example in train], len(task.labels), regime, seed, task.name)
+        if not dev:
+            message = f"found {len(train)} examples in train, too few to take a dev set from"
+            raise InputError(f"task {task.name}", [Problem(f"regime {regime.label}", message)])
     return Splits(
         train=[train[i] for i in chosen],
-        dev=splits["dev"] if given else [train[i] for i in dev],
-        test=splits["test"],
-        sample=hashlib.sha256(ids.encode()).hexdigest()[:16],
-        data=data,
+        dev=given or [train[i] for i in dev],
+        test=found.splits["test"],
+        parts=found.parts,
+        chosen=(chosen, dev),
+        sample=digest([found.hash, sorted(chosen), sorted(dev)]),
+        data=found.hash,
+        origin=found.origin,
     )
 
 

@@ -50,9 +50,9 @@ def backbones() -> Listing:
 
 
 def tasks() -> Listing:
-    from bench.tasks import TASKS
+    from bench.tasks import tasks as known
 
-    rows = [[t.name, t.source, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric] for t in TASKS.values()]
+    rows = [[t.name, t.source, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric] for t in known().values()]
     return ["name", "source", "fields", "answer words", "template", "metric"], rows
 
 

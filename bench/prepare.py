@@ -87,7 +87,7 @@ def draw(cell: Cell, stack: Stack, each: int) -> Encodings:
     words = random_tokens.vocabulary(stack.config, stack.word_embeddings.num_embeddings)
     made = random_tokens.examples(cell, words.ordinary, min(cell.max_length, stack.max_text), each)
     texts = {split: [data.Example((), one.label) for one in encoded] for split, encoded in made.items()}
-    splits = data.Splits(**texts, sample="", data="")
+    splits = data.Splits(**texts, parts={}, chosen=([], []), sample="", data="", origin="random")
     return Encodings(**made, splits=splits, answer_ids=[*random_tokens.ANSWERS], vocabulary=words, templater=None)
 
 

@@ -119,7 +119,7 @@ axes:
         ("axes.backbone[0]:", "did you mean roberta-large?"),
         ("axes.backbone[1].path:", "found './nowhere', expected a folder"),
         ("axes.task[0]:", "did you mean sst2?"),
-        ("axes.regime[0]:", "expected full, {total: n} or {per_class: n}"),
+        ("axes.regime[0]:", "expected full, fewglue, {total: n} or {per_class: n}"),
         ("axes.regime[1]:", "found {'total': -1}"),
         ("axes.method[0]:", "did you mean full?"),
         ("axes.method[1].depth:", "missing"),

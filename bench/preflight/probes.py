@@ -84,7 +84,7 @@ def _tiny(backbone: Backbone) -> Backbone:
 def _task(classes: int) -> Task:
     return Task(
         name=f"{classes} classes",
-        source="built-in",
+        source="random",
         splits={},
         fields=(),
         labels=tuple(range(classes)),

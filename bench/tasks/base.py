@@ -1,0 +1,117 @@
+"""What a task is: fields, templates, answer words, metrics, and where its data is. Plain data, which a cell holds."""
+
+from __future__ import annotations
+
+import string
+from typing import Literal
+
+from pydantic import model_validator
+
+from bench.metrics import METRICS
+from bench.settings import Settings, departures
+
+Label = int | str | bool
+
+
+class Hub(Settings):
+    """Where a task is on the Hugging Face hub."""
+
+    path: str  # owner/name
+    config: str | None = None
+    revision: str | None = None  # a commit; None: what `main` is when it is read, which the record then names
+    splits: dict[str, tuple[str, ...]] = {}  # as in Task, where their names differ from those of the files
+    fields: dict[str, str] = {}  # ours, label included -> theirs, where they differ
+    labels: tuple[Label, ...] = ()  # theirs, in our class order, where they differ
+
+
+class Task(Settings):
+    """One row of data gives one example, or what `form` makes of it.
+
+    A template holds its fields in braces. The masked one has {mask} where the answer goes; the causal and the
+    encoder-decoder's end where it begins. A linear head reads `plain`, without answer words.
+    """
+
+    name: str
+    source: Literal["auto", "folder", "hub", "built-in", "random"] = "auto"  # auto: the folder where it is, or the hub
+    folder: str = ""  # below BENCH_DATA, with a file for each name in `splits`
+    fewglue: str = ""  # the folder of its FewGLUE examples: train, dev32, validation
+    hub: Hub | None = None
+    # train, test and, where one is given, dev -> their files; scores are means over several, each on its own
+    splits: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
+    form: str = ""  # `module:function`, from a row as it is read to a list of rows with the fields and a label
+    fields: tuple[str, ...]
+    labels: tuple[Label, ...]  # the values of the field label, in class order
+    words: tuple[str, ...]  # the answer word of each class
+    masked: str
+    causal: str
+    encoder_decoder: str = ""  # "": `field: text` of each field, T5's form without the task's name
+    plain: tuple[str, ...] = ()  # one sequence, or two; (): each field is one
+    metrics: tuple[str, ...] = ("accuracy",)  # the score is their mean
+
+    @property
+    def label(self) -> str:
+        """The name, and where a matrix departs from the task of that name."""
+        known = _known(self.name)
+        if known is None or known == self:
+            return self.name
+        changed = [part for part in departures(self, {"name"}) if part not in departures(known, {"name"})]
+        return " ".join([self.name, *changed])
+
+    @property
+    def metric(self) -> str:
+        return " and ".join(self.metrics)
+
+    def template(self, form: str) -> str:
+        """Of backbones of this form: masked, causal or encoder_decoder."""
+        if form == "encoder_decoder":
+            return self.encoder_decoder or " ".join(f"{name}: {{{name}}}" for name in self.fields)
+        return self.masked if form == "masked" else self.causal
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The templates of what a linear head reads."""
+        return self.plain or tuple(f"{{{name}}}" for name in self.fields)
+
+    @model_validator(mode="after")
+    def _check(self) -> Task:
+        if self.source == "random":
+            return self
+        known = {"fields": self.fields, "labels": self.labels, "words": self.words}
+        for name, values in known.items():
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name}: found {list(values)}, expected values that all differ")
+        if len(self.words) != len(self.labels) or len(self.labels) < 2:
+            raise ValueError(
+                f"words: found {list(self.words)}, expected one for each of the labels {list(self.labels)}"
+            )
+        if missing := {"train", "test"} - self.splits.keys():
+            raise ValueError(f"splits: found {', '.join(self.splits)}, expected also {' and '.join(sorted(missing))}")
+        if extra := self.splits.keys() - {"train", "dev", "test"}:
+            raise ValueError(f"splits: found {', '.join(sorted(extra))}, expected train, test and perhaps dev")
+        if bad := [name for name in self.metrics if name not in METRICS] or not self.metrics:
+            raise ValueError(f"metrics: found {bad or 'none'}, expected some of {', '.join(METRICS)}")
+        if len(self.sequences) > 2:
+            raise ValueError(f"plain: found {len(self.sequences)} sequences, expected one or two")
+        self._check_templates()
+        return self
+
+    def _check_templates(self) -> None:
+        templates = {form: self.template(form) for form in ("masked", "causal", "encoder_decoder")}
+        templates |= {f"plain[{i}]": sequence for i, sequence in enumerate(self.sequences)}
+        for place, template in templates.items():
+            try:
+                found = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+            except ValueError as error:
+                raise ValueError(f"{place}: found {template!r}: {error}") from error
+            wanted = {*self.fields, "mask"} if place == "masked" else set(self.fields)
+            if unknown := [name for name in found if name not in wanted]:
+                names = ", ".join(sorted(wanted))
+                raise ValueError(f"{place}: found {{{unknown[0]}}} in {template!r}, expected only {names} in braces")
+            if place == "masked" and found.count("mask") != 1:
+                raise ValueError(f"masked: found {template!r}, expected {{mask}} in it once")
+
+
+def _known(name: str) -> Task | None:
+    from bench.tasks import tasks
+
+    return tasks().get(name)
