@@ -162,14 +162,14 @@ def _candidates(name: str, raw: object, path: str, problems: list[Problem], own:
     if name not in FILLED or not isinstance(raw, Mapping):
         return [Given(raw, path, own)]
     mapping: dict[str, Any] = dict(raw)
-    holder: dict[str, Any] = mapping
+    holder, here = mapping, path
     if name == "method":
         recipe = mapping.get("recipe")
-        holder = dict(recipe) if isinstance(recipe, Mapping) else {}
+        holder, here = dict(recipe) if isinstance(recipe, Mapping) else {}, f"{path}.recipe"
     lists = {key: value for key, value in holder.items() if isinstance(value, list) and key != "betas"}
     for key, values in lists.items():
         if not values:
-            problems.append(Problem(f"{path}.{key}", "found an empty list, expected at least one value"))
+            problems.append(Problem(f"{here}.{key}", "found an empty list, expected at least one value"))
     if not lists:
         return [Given(raw, path, own)]
     made: list[Given] = []

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from bench import files
 from bench.cells import Cell
 from bench.choices import FILLED, Block, Choices, Given, Reader, givens
-from bench.settings import UNREADABLE, InputError, Problem, Settings, parse, shown, unknown
+from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
 from bench.tuning import Expander, Expansion
 
 KEYS = ("name", "defaults", "axes", "include", "exclude", "tuning")
@@ -126,12 +125,7 @@ def load(matrix: str) -> Matrix:
     """Read and check a matrix. InputError names every fault of the file."""
     file = find(matrix)
     problems: list[Problem] = []
-    try:
-        data = yaml.load(file.read_text("utf-8"), _Loader)
-    except (yaml.YAMLError, *UNREADABLE) as error:
-        raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
-    if not isinstance(data, dict):
-        raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, expected a mapping with {KEYS}")])
+    data = read_yaml(file, KEYS)
     problems += [Problem(str(key), "unknown key: " + unknown(key, KEYS)) for key in data if key not in KEYS]
     made = Matrix(str(file), str(data.get("name", file.stem)))
     base = {name: [Given(info.get_default(), name, own=False)] for name, info in _OPTIONAL.items()}
@@ -164,8 +158,7 @@ def _block(reader: Reader, base: Block, fields: Block, path: str, problems: list
     block = {name: several for name, several in base.items() if name not in fields} | fields
     missing = Cell.model_fields.keys() - block.keys()
     problems += [Problem(f"{path}.{name}", "missing, expected a value or a list of values") for name in sorted(missing)]
-    if not missing:
-        reader.check(block)
+    reader.check(block)
     return block
 
 
@@ -183,15 +176,3 @@ def _list(value: object, path: str, problems: list[Problem]) -> list[Any]:
         return value or []
     problems.append(Problem(path, f"found {shown(value)}, expected a list"))
     return []
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, not the last one's victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
