@@ -56,6 +56,20 @@ def tasks() -> Listing:
     return ["name", "source", "fields", "answer words", "template", "metric"], rows
 
 
+def protocols() -> Listing:
+    from bench.protocols import PROTOCOLS
+
+    rows: list[list[str]] = []
+    for one in PROTOCOLS.values():
+        rows.append([one.name, one.title, f"seeds {' '.join(map(str, one.seeds))}" if one.seeds else "", one.source])
+        for rule in one.rules:
+            where = ", ".join(" or ".join(allowed) for allowed in rule.when.values()) or "every cell"
+            values = ", ".join(f"{path} {value}" for path, value in rule.values.items())
+            rows.append([one.name, where, values, rule.source])
+        rows += [[one.name, "done otherwise here", text, ""] for text in one.differs]
+    return ["name", "cells", "values", "source"], rows
+
+
 def zero() -> Listing:
     return ["name"], [[name] for name in files.shipped_names("ds_configs", ".json")]
 
@@ -84,6 +98,7 @@ LISTINGS: dict[str, Callable[[], Listing]] = {
     "methods": methods,
     "backbones": backbones,
     "tasks": tasks,
+    "protocols": protocols,
     "regularizers": regularizers,
     "kernels": kernels,
     "zero": zero,

@@ -32,7 +32,7 @@ class Decision:
     candidates: dict[str, Candidate] = field(default_factory=dict[str, Candidate])
 
     def chosen(self, dev: Mapping[str, float | None]) -> str | None:
-        """The candidate with the best mean on dev, the first of equals; None where no candidate has all of it.
+        """The candidate with the best mean on dev, the first by name of equals; None where none has all of it.
 
         `dev`: by the name of a tuning cell; None: it failed. KeyError names one that was not run.
         """
@@ -42,7 +42,7 @@ class Decision:
             known = [score for score in scores if score is not None]
             if len(known) == len(scores):
                 means[label] = sum(known) / len(known)
-        return max(means, key=means.__getitem__, default=None)
+        return max(sorted(means), key=means.__getitem__, default=None)
 
 
 @dataclass
