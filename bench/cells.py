@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -22,36 +22,10 @@ from bench.methods import METHODS, Method
 from bench.perturb import Regularizer, class_of
 from bench.protocols import PROTOCOLS, facts
 from bench.records import Failure, Labels, Predicted, Record, Status, now
+from bench.seeds import VARY, Randomness, Vary, seed_of
 from bench.settings import Settings
 from bench.tasks import RANDOM, Regime, Task
-
-OFFLOADS = ("offload_optimizer", "offload_param")  # in zero_optimization
-
-
-def offload_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What a DeepSpeed configuration says of one of OFFLOADS; `device` is none, cpu or nvme."""
-    return {"device": "none", **(config.get("zero_optimization", {}).get(name) or {})}
-
-
-class Zero(Settings):
-    """A DeepSpeed configuration file, whole: batch sizes and precision in it are set from the cell."""
-
-    name: str
-    config: dict[str, Any]
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    @property
-    def stage(self) -> int:
-        return self.config.get("zero_optimization", {}).get("stage", 0)
-
-    @property
-    def unset(self) -> set[str]:
-        """The environment variables that paths of this configuration name and that are not set."""
-        paths = " ".join(str(offload_of(self.config, name).get("nvme_path", "")) for name in OFFLOADS)
-        return {name for name in re.findall(r"\$\{?(\w+)", paths) if name not in os.environ}
+from bench.zero import Zero
 
 
 class Tuned(Settings):
@@ -73,7 +47,9 @@ class Cell(Settings):
     zero: Zero
     ranks: int = Field(default=1, ge=1)  # world size: processes, one per GPU or per CPU slot
     seed: int = Field(default=0, ge=0)
+    vary: Vary = VARY  # which randomness follows the seed; the rest is that of seed 0
     steps: int = Field(default=300, ge=1)  # optimizer steps
+    epochs: int | None = Field(default=None, ge=1)  # over the training examples, in place of `steps`
     batch_size: int = Field(default=16, ge=1)  # examples per optimizer step: ranks x micro-batch x accumulation
     micro_batch_size: int | None = Field(default=None, ge=1)  # per rank and pass; None: no accumulation
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -83,6 +59,7 @@ class Cell(Settings):
     feature_cache: bool = False  # what the frozen layers below all training give, from disk; where there are any
     select: Literal["best_dev", "last"] = "best_dev"  # which step's weights are reported on test
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between evaluations on dev; None: ten in all
+    patience: int | None = Field(default=None, ge=1)  # evaluations without a gain on dev that end training; None: none
     max_length: int = Field(default=128, ge=8)  # tokens of an example, template included
     lower_dropout: bool = False  # dropout in the frozen layers below the method, as in LPT's code
     checkpointing: bool = False  # recompute layers in the backward: non-reentrant
@@ -107,6 +84,15 @@ class Cell(Settings):
     @property
     def accumulation(self) -> int:
         return self.batch_size // (self.ranks * self.micro)
+
+    def seed_of(self, which: Randomness) -> int:
+        return seed_of(which, self.seed, self.vary)
+
+    def resolved(self, examples: int) -> Cell:
+        """With the steps that its epochs are of so many training examples."""
+        if self.epochs is None:
+            return self
+        return changed(self, steps=math.ceil(self.epochs * examples / self.batch_size), epochs=None)
 
     @property
     def cost_only(self) -> bool:
@@ -167,6 +153,8 @@ class Cell(Settings):
             ("attention", self._attention_problem()),
             ("compile", self._compile_problem()),
             ("feature_cache", self._feature_cache_problem()),
+            ("patience", self._patience_problem()),
+            ("epochs", self._epochs_problem()),
         ]
         return [(field, message) for field, message in found if message is not None]
 
@@ -243,6 +231,17 @@ class Cell(Settings):
             )
         return None
 
+    def _patience_problem(self) -> str | None:
+        if self.patience is None or (self.select == "best_dev" and not self.cost_only):
+            return None
+        found = "weights random, which are not evaluated" if self.cost_only else f"select {self.select}"
+        return f"found {self.patience} with {found}: expected none, or pretrained weights and select: best_dev"
+
+    def _epochs_problem(self) -> str | None:
+        if self.epochs is None or not self.cost_only:
+            return None
+        return f"found {self.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
+
 
 FIELDS = tuple(sorted(Cell.model_fields))
 READABLE = ("backbone", "task", "regime", "method", "regularizer", "zero")
@@ -276,6 +275,11 @@ def _plain(value: object) -> Any:
     return value.model_dump(mode="json") if isinstance(value, Settings) else value
 
 
+def changed(cell: Cell, **values: object) -> Cell:
+    """Another cell; unlike pydantic's copy, without the name of the first."""
+    return Cell.model_construct(**{name: getattr(cell, name) for name in FIELDS} | values)  # pyright: ignore[reportArgumentType]  # fields by name
+
+
 def rebuild(content: dict[str, Any]) -> Cell:
     """The Cell whose `content()` this is."""
     parts: dict[str, type[Settings]] = {
@@ -293,4 +297,5 @@ def rebuild(content: dict[str, Any]) -> Cell:
         name: parts[name].model_validate(value) if name in parts and value is not None else value
         for name, value in content.items()
     }
+    made["vary"] = tuple(made["vary"])  # JSON has lists
     return Cell.model_construct(**made)

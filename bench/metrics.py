@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+DIGITS = string.digits + string.ascii_lowercase  # a class as one character: no task has more classes
 Metric = Callable[[Sequence[int], Sequence[int]], float]  # classes, predicted classes -> 0..1
 
 

@@ -1,15 +1,48 @@
-"""Which examples are answered right, found by all ranks together."""
+"""What each example is answered with, found by all ranks together, and what that is worth."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 
+from bench import metrics
 from bench.engine import World
 from bench.loader import Loader, evenly
 from bench.templates import Encoded
 from bench.tuned import Tuned
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The class of each example and the predicted one, in the order of the examples."""
+
+    classes: list[int]
+    predicted: list[int]
+
+    @property
+    def bits(self) -> str:
+        """A character for each: 1 right, 0 wrong."""
+        return "".join("01"[right] for right in map(int.__eq__, self.classes, self.predicted))
+
+    @property
+    def digits(self) -> str:
+        """A character for each: the predicted class as a digit of base 36."""
+        return "".join(metrics.DIGITS[one] for one in self.predicted)
+
+    def scores(self, names: Sequence[str], parts: Mapping[str, int] | None = None) -> dict[str, float]:
+        """By metric; `parts` as in `metrics.scores`, None for one."""
+        return metrics.scores(names, self.classes, self.predicted, parts or {"all": len(self.classes)})
+
+    def majority(self, names: Sequence[str], parts: Mapping[str, int]) -> float:
+        """The score of answering each with the most frequent class, of several the first."""
+        counts = Counter(self.classes)
+        most = min(counts, key=lambda one: (-counts[one], one))
+        always = Outcomes(self.classes, [most] * len(self.classes))
+        return metrics.mean(always.scores(names, parts))
 
 
 @torch.no_grad()
@@ -19,9 +52,9 @@ def outcomes(
     loader: Loader,
     world: World,
     followed: AbstractContextManager[None] | None = None,
-) -> str:
-    """One character per example: 1 right, 0 wrong. `followed` is around the first pass. A collective call."""
-    right: dict[int, bool] = {}
+) -> Outcomes:
+    """`followed` is around the first pass. A collective call, which gives every rank the same."""
+    predicted: dict[int, int] = {}
     with tuned.evaluating(), loader.ahead(evenly(examples, world)) as loaded:
         for number, (batch, below, _) in enumerate(loaded):
             around: AbstractContextManager[None] = nullcontext()
@@ -29,11 +62,7 @@ def outcomes(
                 loaded.settle()  # so that the batches that wait are the same ones each time
                 around = followed
             with around, tuned.knowing(batch, below):
-                predicted = tuned.head.scores(tuned.logits(batch)).argmax(1)
-            right.update(zip(batch.index.tolist(), (predicted == batch.labels).tolist(), strict=True))
-    merged = world.merge(right)
-    return "".join("1" if merged[i] else "0" for i in range(len(examples)))
-
-
-def share_right(found: str) -> float:
-    return found.count("1") / len(found)
+                answered = tuned.head.scores(tuned.logits(batch)).argmax(1)
+            predicted.update(zip(batch.index.tolist(), answered.tolist(), strict=True))
+    merged = world.merge(predicted)
+    return Outcomes([example.label for example in examples], [merged[i] for i in range(len(examples))])

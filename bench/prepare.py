@@ -49,7 +49,7 @@ def prepare(cell: Cell, device: torch.device = CPU) -> tuple[Tuned, Encodings]:
     """
     partitioning = Partitioning.of(cell)
     if cell.cost_only:
-        weights = stream_seed(cell.seed, "weights")
+        weights = stream_seed(cell.seed_of("init"), "weights")
         stack = load_random(cell.backbone, DTYPES[cell.precision], device, weights, partitioning, cell.attention)
         encodings = draw(cell, stack, EVALUATION_BATCH * cell.ranks)
     else:
@@ -70,13 +70,14 @@ def assemble(
     partitioning: Partitioning | None = None,
 ) -> Tuned:
     """The cell's method and head on `stack`, initialised from its seed. ValueError where the method trains nothing."""
+    own = {id(parameter) for parameter in stack.parameters()}
     with torch.random.fork_rng(devices=[]), partitioning.attaching() if partitioning else nullcontext():
-        torch.manual_seed(stream_seed(cell.seed, "init"))
+        torch.manual_seed(stream_seed(cell.seed_of("init"), "init"))
         attachment = cell.method.attach(stack, words)
         head = cell.head.build(stack, answer_ids)
     if cell.compile:
         compile_layers(stack)
-    tuned = Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing)
+    tuned = Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing, own)
     if not cell.method.trains_head_only and all(name.startswith("head.") for name in tuned.trainable()):
         raise ValueError(f"method: {cell.method.label} trains nothing but the head on {cell.backbone.label}")
     return tuned
@@ -114,7 +115,7 @@ def encode(cell: Cell, location: str, plain: bool, max_length: int, rows: int) -
     """The cell's examples as tokens. Dev and test of a cell are often those of the cell before."""
     tokens = tokenizer(location, cell.backbone.revision)
     templater = Templater(cell.task, tokens, cell.backbone.form, plain, max_length)
-    splits = data.split(cell.task, cell.regime, cell.seed)
+    splits = data.split(cell.task, cell.regime, cell.seed_of("sample"))
     same = f"{identity_json(cell.task)}{identity_json(cell.backbone)}{plain}{max_length}{splits.data}"
 
     def of(examples: Sequence[data.Example], kept_as: str | None = None) -> list[Encoded]:

@@ -23,9 +23,10 @@ MOST = 4096  # examples for training: further steps see them again
 
 def examples(cell: Cell, words: Sequence[int], length: int, each: int) -> dict[str, list[Encoded]]:
     """Of train enough for all steps, or MOST; of dev and test `each`. Their tokens depend on the seed alone."""
+    seed = cell.seed_of("sample")
     steps = max(cell.batch_size, min(cell.steps * cell.batch_size, MOST))
     return {
-        split: _draw(count, words, length, cell.backbone.form == "masked", stream_seed(cell.seed, f"tokens {split}"))
+        split: _draw(count, words, length, cell.backbone.form == "masked", stream_seed(seed, f"tokens {split}"))
         for split, count in (("train", steps), ("dev", 1), ("test", each))
     }
 

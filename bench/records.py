@@ -69,15 +69,20 @@ class Point(Settings):
 
 
 class Quality(Settings):
-    metric: str
+    metric: str  # of dev and test: the mean of those it names and, on test, of the parts that test has
     dev: float  # at the selected step
     test: float
+    scores: dict[str, float]  # test is the mean of these: by metric and, where there are several, by part of test
+    majority: float | None  # what always answering test's most frequent class would score; None: not known
     selected_step: int
+    stopped_step: int | None = None  # where training ended for want of a gain on dev; None: it ran to its end
     outcomes: str  # one character per test example in its order: 1 right, 0 wrong
+    predicted: str  # one character per test example: the predicted class as a digit of base 36, 0-9 and a-z
     curve: tuple[Point, ...]
     examples: dict[str, int]  # how many in train, dev, test
     sample: str  # hash of the ids of the train and dev examples
     data: str  # hash of the content of what was read
+    origin: str  # where that came from; of the hub with its revision
 
 
 class Quantiles(Settings):
@@ -87,6 +92,9 @@ class Quantiles(Settings):
 
 
 class Cost(Settings):
+    """Of the steps that were done, where training ended before `steps`."""
+
+    steps: int  # that the schedule is made for: the cell's own, or those of its epochs
     tokens_per_second: float | None  # real text tokens over all ranks in the measured window, no padding
     samples_per_second: float | None
     step_milliseconds: Quantiles | None  # of the slowest rank

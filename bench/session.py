@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import board, data, files, launch, matrix, records, toy
-from bench.cells import Cell
+from bench.cells import Cell, identity_json
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
 from bench.settings import InputError, Problem
@@ -187,13 +187,14 @@ def check_environment(cells: list[Cell]) -> None:
 
 
 def check_data(cells: list[Cell]) -> None:
-    """Reads what every cell would read, before anything starts. InputError names the first fault."""
-    seen: set[tuple[str, str, int]] = set()
+    """Reads what every cell would read, task by task, before anything starts. InputError names the first fault."""
+    by_task: dict[str, dict[tuple[str, int], Cell]] = {}
     for cell in (cell for cell in cells if not cell.cost_only):
-        key = (cell.task.name, cell.regime.label, cell.seed)
-        if key not in seen:
-            seen.add(key)
-            data.split(cell.task, cell.regime, cell.seed)
+        sample = identity_json(cell.regime), cell.seed_of("sample")
+        by_task.setdefault(identity_json(cell.task), {}).setdefault(sample, cell)
+    for samples in by_task.values():
+        for cell in samples.values():
+            data.split(cell.task, cell.regime, cell.seed_of("sample"))
 
 
 def prepare_backbones(cells: list[Cell], console: Console) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import batches, environment
+from bench import batches, environment, metrics
 from bench.cells import Cell
 from bench.engine import Engine, World, size
 from bench.features import Features, open_features
 from bench.landscape import measure
 from bench.loader import Ahead, Loader, Request, evenly
-from bench.outcomes import outcomes, share_right
+from bench.outcomes import Outcomes, outcomes
 from bench.perturb import Rewriting, Run
 from bench.prepare import Encodings, prepare
 from bench.profiler import Ledger, PhaseClock, StepClock
@@ -25,6 +25,7 @@ from bench.profiler.efficiency import efficiency
 from bench.profiler.flops import Flops, followed
 from bench.records import Cost, Point, Quality, Record, Surfaces, now
 from bench.seeds import stream_seed
+from bench.selection import Selection
 from bench.stack import WORDS
 from bench.templates import Encoded
 from bench.tuned import Tuned
@@ -59,18 +60,19 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
     ledger = Ledger(world.device, world.rank, world.host)
     with ledger.setup() as made:
         with clock.phase("load"):
-            tell(Progress("load", 0, cell.steps))
+            tell(Progress("load", 0, 0))  # how many steps epochs are is known when the data is read
             tuned, encodings = prepare(cell, world.device)
+        planned = cell.resolved(len(encodings.train))
         with clock.phase("setup"):
-            engine = Engine(tuned, cell, world)
+            engine = Engine(tuned, planned, world)
         made += [engine.tuned, engine.optimizer]
     try:
         features = None
         if cell.feature_cache:
-            tell(Progress("cache", 0, cell.steps))
+            tell(Progress("cache", 0, planned.steps))
             with clock.phase("cache"):
                 features = open_features(cell, engine.tuned, encodings, world)
-        run = _Run(cell, world, engine, encodings, features, clock, ledger, tell)
+        run = _Run(planned, world, engine, encodings, features, clock, ledger, tell)
         run.train()
         quality = run.quality()
         landscape = run.landscape()
@@ -115,7 +117,10 @@ class _Run:
         self.cell, self.world, self.engine, self.encodings = cell, world, engine, encodings
         self.features, self.loader = features, Loader(encodings, world.device, features)
         self.clock, self.ledger, self.tell = clock, ledger, tell
-        self.steps = StepClock(world.device, min(WARMUP_STEPS, cell.steps // 3))
+        self.selection = Selection(cell.select == "best_dev", cell.patience)
+        self.every = cell.evaluate_every or max(1, cell.steps // 10)
+        self.certain = self.selection.certain(cell.steps, self.every)
+        self.steps = StepClock(world.device, min(WARMUP_STEPS, self.certain // 3))
         self.losses: list[Tensor] = []  # since the last evaluation, on the device
         self.curve: list[Point] = []
         self.followed = 0  # the step whose memory is measured
@@ -123,15 +128,13 @@ class _Run:
         self.perturber = cell.regularizer.on(
             Run(engine.tuned, encodings.vocabulary, cell.kernels, cell.max_length, encodings.templater, texts)
         )
-        self.best: tuple[float, int, dict[str, Tensor]] | None = None
 
     def train(self) -> None:
         cell = self.cell
-        torch.manual_seed(stream_seed(cell.seed, f"dropout {self.world.rank}"))
-        every = cell.evaluate_every or max(1, cell.steps // 10)
+        torch.manual_seed(stream_seed(cell.seed_of("order"), f"dropout {self.world.rank}"))
         lengths = [len(example.ids) for example in self.encodings.train]
-        drawn = list(batches.training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
-        self.followed = batches.heaviest(drawn, lengths)
+        drawn = list(batches.training_batches(lengths, cell.batch_size, cell.steps, cell.seed_of("order")))
+        self.followed = batches.heaviest(drawn[: self.certain], lengths)
         epochs = [step * cell.batch_size // len(lengths) for step in range(-1, cell.steps)]
         self.tell(Progress("train", 0, cell.steps))
         shares = [batches.share(ids, self.world.rank, self.world.size, cell.micro) for ids in drawn]
@@ -141,16 +144,18 @@ class _Run:
                 if cell.regularizer.refreshes and epochs[step] < epochs[step + 1]:
                     self._refresh()
                 self._step(step, own, loaded)
-                if (step + 1) % every == 0 or step + 1 == cell.steps:
+                if (step + 1) % self.every == 0 or step + 1 == cell.steps:
                     self.steps.pause()
                     self._evaluate_on_dev(step + 1)
+                    if self.selection.over:
+                        break
                     self.engine.train()
 
     def _requests(self, steps: list[list[list[int]]]) -> Iterator[Request]:
         """This rank's micro-batches of every step."""
         for step, shares in enumerate(steps):
             for ids in shares:
-                keys = [stream_seed(self.cell.seed, f"noise {step} {i}") for i in ids]
+                keys = [stream_seed(self.cell.seed_of("order"), f"noise {step} {i}") for i in ids]
                 yield Request(self.encodings.train, ids, keys)
 
     def _step(self, step: int, shares: list[list[int]], loaded: Ahead) -> None:
@@ -169,7 +174,7 @@ class _Run:
             work()
 
     def _followed(self, phase: str, cached: Iterable[Tensor] = ()) -> AbstractContextManager[Any]:
-        kept = self.best[2].values() if self.best is not None else ()
+        kept = self.selection.state.values()
         return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept, cached)
 
     def _passes(self, loaded: Ahead) -> Iterator[Pass]:
@@ -202,36 +207,42 @@ class _Run:
         if self.cell.cost_only:
             return
         with self.clock.phase("evaluate"):
-            dev = share_right(self._outcomes(self.encodings.dev))
+            dev = metrics.mean(self._outcomes(self.encodings.dev).scores(self.cell.task.metrics))
         self.curve.append(Point(step=step, train_loss=sum(losses) / len(losses), dev=dev))
-        if self.cell.select == "best_dev" and (self.best is None or dev > self.best[0]):
+        if self.selection.takes(step, dev):
             with self.clock.phase("save"):
-                self.best = (dev, step, self.engine.state())
+                self.selection.state = self.engine.state()
 
     def quality(self) -> Quality | None:
         """On test with the selected weights; None of random ones, which are evaluated for what it costs."""
+        selection = self.selection
         self.tell(Progress("evaluate", self.cell.steps, self.cell.steps))
         with self.clock.phase("evaluate"):
-            if self.best is not None and self.best[1] != self.cell.steps:
-                self.engine.load(self.best[2])
+            if selection.step != selection.last:
+                self.engine.load(selection.state)
             found = self._outcomes(self.encodings.test, self._followed("evaluate"))
         if self.cell.cost_only:
             return None
-        dev, step = (self.curve[-1].dev, self.cell.steps) if self.best is None else self.best[:2]
-        splits = self.encodings.splits
+        splits, names = self.encodings.splits, self.cell.task.metrics
+        scores = found.scores(names, splits.parts)
         return Quality(
             metric=self.cell.task.metric,
-            dev=dev,
-            test=share_right(found),
-            selected_step=step,
-            outcomes=found,
+            dev=selection.dev,
+            test=metrics.mean(scores),
+            scores=scores,
+            majority=found.majority(names, splits.parts),
+            selected_step=selection.step,
+            stopped_step=selection.last if selection.last < self.cell.steps else None,
+            outcomes=found.bits,
+            predicted=found.digits,
             curve=tuple(self.curve),
             examples={"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)},
             sample=splits.sample,
             data=splits.data,
+            origin=splits.origin,
         )
 
-    def _outcomes(self, examples: list[Encoded], followed: AbstractContextManager[None] | None = None) -> str:
+    def _outcomes(self, examples: list[Encoded], followed: AbstractContextManager[None] | None = None) -> Outcomes:
         return outcomes(self.engine.tuned, examples, self.loader, self.world, followed)
 
     def landscape(self) -> Surfaces | None:
@@ -259,6 +270,7 @@ class _Run:
         parameters = list(self.engine.tuned.parameters())
         trainable = list(self.engine.trainable.values())
         return Cost(
+            steps=self.cell.steps,
             tokens_per_second=sum(tokens) / window if window else None,
             samples_per_second=sum(samples) / window if window else None,
             step_milliseconds=quantiles(max(milliseconds, key=sum)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from typing import Literal
 
 import torch
@@ -31,7 +31,9 @@ class Tuned(nn.Module):
         head: Head,
         lower_dropout: bool = False,
         checkpointing: bool = False,
+        own: Collection[int] = (),
     ):
+        """`own`: the `id` of each parameter that the stack had before the method came."""
         super().__init__()
         stack.checkpointing = checkpointing
         self.stack, self.edits, self.head = stack, attachment.edits, head
@@ -39,6 +41,7 @@ class Tuned(nn.Module):
         self.first_trainable_depth = attachment.first_trainable_depth
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout
+        self.of_backbone = frozenset(name for name, parameter in self.named_parameters() if id(parameter) in own)
         self._known: tuple[Batch, Below] | None = None
         if not head.reads_vocabulary:  # what is not read would be trained without a gradient
             read = {id(parameter) for _, parameter in stack.headless()}

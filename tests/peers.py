@@ -83,7 +83,7 @@ def work(fields: dict[str, Any]) -> Work:
     cell = cell_of(fields)
     examples = prepare(cell)[1].train
     lengths = [len(example.ids) for example in examples]
-    drawn = list(training_batches(lengths, cell.batch_size, cell.steps, cell.seed))
+    drawn = list(training_batches(lengths, cell.batch_size, cell.steps, cell.seed_of("order")))
     ids, labels = [example.ids.tolist() for example in examples], [example.label for example in examples]
     return Work(ids, labels, drawn, heaviest(drawn, lengths))
 

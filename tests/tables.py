@@ -10,6 +10,12 @@ NEUTRAL_TABLE = [
     {"kind": "peft", "config": {"peft_type": "LORA", "r": 2, "use_dora": True}},
     {"kind": "peft", "config": {"peft_type": "IA3"}},
 ]
+TWO_RATES = {
+    "kind": "p_tuning",
+    "length": 3,
+    "tune_backbone": True,
+    "recipe": {"learning_rate": 1e-2, "backbone_learning_rate": 1e-3, "warmup": 0, "weight_decay": 0.1},
+}
 METHOD_TABLE = [
     {"kind": "full"},
     {"kind": "linear_probe"},
@@ -19,6 +25,7 @@ METHOD_TABLE = [
     {"kind": "prompt_tuning", "length": 3, "init": "class_labels"},
     {"kind": "p_tuning", "length": 3},
     {"kind": "p_tuning", "length": 3, "encoder": "mlp"},
+    TWO_RATES,
     {"kind": "deep_prompts", "length": 3},
     {"kind": "prefix_tuning", "length": 3},
     {"kind": "prefix_tuning", "length": 3, "projection": True, "bottleneck": 8},

@@ -15,12 +15,12 @@ from test_run import STAGES, by_name, wait_for
 
 from bench import files, launch
 from bench.backbones import FAMILIES
-from bench.cells import rebuild
+from bench.cells import changed, rebuild
 from bench.launch import Launch
 from bench.preflight import groups
 from bench.preflight.check import batches, measure, model, refer
 from bench.preflight.faults import known
-from bench.preflight.probes import Probe, changed, probes
+from bench.preflight.probes import Probe, probes
 from bench.preflight.report import Report
 from bench.preflight.session import record
 from bench.preflight.verdicts import EPSILONS, Measured, Verdict, compare

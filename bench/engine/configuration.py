@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from bench.cells import OFFLOADS, Cell, Zero
+from bench.cells import Cell
 from bench.settings import Unsupported
+from bench.zero import OFFLOADS, Zero
 
 QUANTIZED = ("zero_quantized_weights", "zero_quantized_nontrainable_weights", "zero_quantized_gradients")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

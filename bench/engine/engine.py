@@ -6,7 +6,7 @@ Seen with DeepSpeed 0.19.8: `torch.autograd.grad` through an engine fails at ZeR
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Engine:
         config = configuration(cell, sum(map(size, self.trainable.values())))
         self._engine, self.optimizer, _, _ = deepspeed.initialize(
             model=tuned,
-            optimizer=adamw(_groups(self.trainable, recipe), recipe, config, world),
+            optimizer=adamw(_groups(self.trainable, tuned.of_backbone, recipe), recipe, config, world),
             lr_scheduler=schedule,
             config=config,
             dist_init_required=False,
@@ -148,13 +148,19 @@ def factor(recipe: Recipe, step: int, steps: int) -> float:
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
-def _groups(trainable: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
-    """Vectors are not decayed: biases, norms, scales, also those kept as one row or column."""
-    vectors = {name for name, p in trainable.items() if size(p) == max(getattr(p, "ds_shape", p.shape), default=1)}
-    decayed = [p for name, p in trainable.items() if name not in vectors]
-    rest = [p for name, p in trainable.items() if name in vectors]
+def _groups(
+    trainable: dict[str, torch.nn.Parameter], of_backbone: Collection[str], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """What the backbone had has a learning rate of its own.
+
+    Vectors are not decayed: biases, norms, scales, also those kept as one row or column.
+    """
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        rate = recipe.rate(name in of_backbone)
+        vector = size(parameter) == max(getattr(parameter, "ds_shape", parameter.shape), default=1)
+        groups.setdefault((rate, vector), []).append(parameter)
     return [
-        {"params": params, "weight_decay": decay}
-        for params, decay in ((decayed, recipe.weight_decay), (rest, 0.0))
-        if params
+        {"params": groups[rate, vector], "lr": rate, "weight_decay": 0.0 if vector else recipe.weight_decay}
+        for rate, vector in sorted(groups)
     ]

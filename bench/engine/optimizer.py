@@ -9,9 +9,9 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.ops.op_builder.builder import CUDAMismatchException, MissingCUDAException
 from deepspeed.utils import logger
 
-from bench.cells import offload_of
 from bench.engine.world import World
 from bench.methods import Recipe
+from bench.zero import offload_of
 
 
 def adamw(groups: list[dict[str, Any]], recipe: Recipe, config: dict[str, Any], world: World) -> torch.optim.Optimizer:

@@ -103,7 +103,7 @@ def name_of(cell: Cell, tuned: Tuned, depth: int, world: World) -> str:
         "format": FORMAT,
         "backbone": {name: value for name, value in cell.backbone.identity.items() if name != "name"},
         "commit": getattr(stack.config, "_commit_hash", None),  # of the hub
-        "weights": None if cell.weights == "pretrained" else [cell.weights, cell.seed],
+        "weights": None if cell.weights == "pretrained" else [cell.weights, cell.seed_of("init")],
         "depth": [depth, len(stack.layers)],
         "reads": cell.head.model_dump(exclude={"loss"}) if depth == len(stack.layers) else None,
         "precision": cell.precision,

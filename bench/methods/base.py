@@ -21,12 +21,18 @@ class Recipe(Settings):
     """How a method is trained: AdamW, the fields below. A matrix may override any of them."""
 
     learning_rate: float = Field(gt=0)
+    # of what the backbone had before the method came, where that trains, its own LM head included; None: the same
+    backbone_learning_rate: float | None = Field(default=None, gt=0)
     schedule: Literal["linear", "constant"] = "linear"  # after the warm-up, to 0 or not at all
     warmup: float = Field(default=0.06, ge=0, le=1)  # share of the steps
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     epsilon: float = Field(default=1e-8, gt=0)
     clip: float = Field(default=1.0, ge=0)  # norm of all trainable gradients together; 0: none
+
+    def rate(self, of_backbone: bool) -> float:
+        """The learning rate of the backbone's own parameters, or of what the method and the head added."""
+        return (self.backbone_learning_rate if of_backbone else None) or self.learning_rate
 
 
 @dataclass

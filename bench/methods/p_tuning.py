@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.methods.base import Attachment, Method, Recipe
 from bench.prompts import Insert
-from bench.stack import Flow, Rows, Stack, Stream
+from bench.stack import WORDS, Flow, Rows, Stack, Stream
 from bench.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 class PTuning(Method):
     """The network of THUDM/P-tuning (PT-Fewshot, pet/wrapper.py:109-117): an MLP, alone or behind a BiLSTM.
 
-    There the backbone trains too (with its own learning rate and decay), the vectors are as wide as ALBERT's word
-    embeddings and stand inside the template; here the backbone is frozen, the vectors are as wide as its layers and
-    stand in front. The recipe is that of the prompt encoder in most of its few-shot scripts.
+    There the vectors are as wide as ALBERT's word embeddings and stand inside the template; here they are as wide as
+    the backbone's layers and stand in front. There the backbone trains too, at 1e-5 with a decay of 0.1
+    (pet/wrapper.py:312): `tune_backbone` with `backbone_learning_rate` and `weight_decay`, which here the network has
+    as well. The recipe is that of the prompt encoder in most of its few-shot scripts.
     """
 
     source = "Liu et al. 2021, arXiv 2103.10385"
     kind: Literal["p_tuning"] = "p_tuning"
     length: int = Field(default=20, ge=1)
     encoder: Literal["lstm", "mlp"] = "lstm"
+    tune_backbone: bool = False
     recipe: Recipe = Recipe(learning_rate=1e-4, warmup=0)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         source = Reparameterised(self.length, stack.hidden, recurrent=self.encoder == "lstm")
-        return Attachment(0, nn.ModuleList([Insert(source, 0)]))
+        stack.requires_grad_(self.tune_backbone)
+        return Attachment(WORDS if self.tune_backbone else 0, nn.ModuleList([Insert(source, 0)]))
 
 
 class Reparameterised(nn.Module):

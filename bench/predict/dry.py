@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from bench.batches import EVALUATION_BATCH
-from bench.cells import Cell
+from bench.cells import Cell, changed
 from bench.engine import Engine, World, restore
 from bench.features.cache import common_depth
 from bench.loader import Loaded
 from bench.perturb import Rewriting, Run
 from bench.predict.hollow import Hollow
 from bench.predict.timeline import Moment, Timeline
-from bench.preflight.probes import changed
 from bench.prepare import Encodings, draw, prepare
 from bench.profiler import Ledger
 from bench.stack import Batch, Below, Stream

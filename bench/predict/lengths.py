@@ -10,7 +10,7 @@ from bench.settings import InputError
 from bench.templates import Templater, tokenizer
 
 LONGEST = 32  # texts that are tokenised: those with most characters
-SEEN = ("backbone", "task", "regime", "head", "seed", "max_length", "weights")
+SEEN = ("backbone", "task", "regime", "head", "max_length", "weights")
 
 
 class Lengths(NamedTuple):
@@ -25,7 +25,7 @@ _known: dict[str, Lengths] = {}
 
 def longest(cell: Cell) -> Lengths:
     """`max_length` where data or tokenizer are not at hand."""
-    key = ",".join(identity_json(getattr(cell, name)) for name in SEEN)
+    key = ",".join([*(identity_json(getattr(cell, name)) for name in SEEN), str(cell.seed_of("sample"))])
     if key not in _known:
         try:
             _known[key] = Lengths(cell.max_length, cell.max_length) if cell.cost_only else _longest(cell)
@@ -44,5 +44,5 @@ def _longest(cell: Cell) -> Lengths:
         texts = sorted(examples, key=lambda example: sum(map(len, example.texts)), reverse=True)[:LONGEST]
         return max(len(templater.encode(example.texts, example.label).ids) for example in texts)
 
-    splits = data.split(cell.task, cell.regime, cell.seed)
+    splits = data.split(cell.task, cell.regime, cell.seed_of("sample"))
     return Lengths(of(splits.train), of(splits.test))

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cells import Cell, Zero, offload_of
+from bench.cells import Cell, changed
 from bench.predict.fit import Seen
 from bench.predict.probes import elsewhere
-from bench.preflight.probes import changed
 from bench.records import Predicted
+from bench.zero import Zero, offload_of
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 
-from bench.cells import OFFLOADS, Cell, Zero, offload_of
-from bench.preflight.probes import changed
+from bench.cells import Cell, changed
+from bench.seeds import VARY
 from bench.tasks import RANDOM, Regime
+from bench.zero import OFFLOADS, Zero, offload_of
 
 OFFLOADED = "offloaded gradients"
 MARK = "dry: "  # before each result on stdout, where libraries print, too
@@ -33,12 +34,15 @@ def probe(cell: Cell, tokens: int, ranks: int) -> Cell:
         zero=dry_zero(cell.zero),
         ranks=ranks,
         seed=0,
+        vary=VARY,
         steps=3,
+        epochs=None,
         micro_batch_size=cell.micro,
         batch_size=ranks * cell.micro * accumulation,
         max_length=tokens,
         select="last",
         evaluate_every=None,
+        patience=None,
         compile=False,
         kernels="reference",
         landscape=None,

@@ -18,13 +18,12 @@ from rich.progress import Progress
 
 from bench import matrix
 from bench.batches import EVALUATION_BATCH
-from bench.cells import Cell
+from bench.cells import Cell, changed
 from bench.predict.fit import Seen
 from bench.predict.lengths import Lengths, longest
 from bench.predict.plan import Entry
 from bench.predict.probes import MARK, OFFLOADED, elsewhere, probe, worlds
 from bench.predict.timeline import PASSING, Moment
-from bench.preflight.probes import changed
 from bench.records import OWNERS
 
 PART = 12  # dry runs of a process: two of them finish at about the same time, and none leaks for long

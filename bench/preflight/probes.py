@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.backbones import Backbone
-from bench.cells import FIELDS, Cell
+from bench.cells import Cell, changed
+from bench.seeds import VARY
 from bench.tasks import Regime, Task
 
 MICRO = 2  # examples per rank and pass
@@ -47,12 +48,15 @@ def reduce(cell: Cell) -> Cell:
         method=cell.method.with_own_recipe(),
         regularizer=cell.regularizer.probed,
         seed=0,
+        vary=VARY,
         steps=1,
+        epochs=None,
         weights=Cell.model_fields["weights"].get_default(),
         micro_batch_size=MICRO,
         batch_size=cell.ranks * MICRO * passes,
         select="last",
         evaluate_every=None,
+        patience=None,
         max_length=Cell.model_fields["max_length"].get_default(),
         lower_dropout=False,
         feature_cache=False,
@@ -63,11 +67,6 @@ def reduce(cell: Cell) -> Cell:
 def reference_name(probe: Cell) -> str:
     """What its reference depends on: all but ZeRO."""
     return changed(probe, zero=None).name
-
-
-def changed(cell: Cell, **values: object) -> Cell:
-    """Another cell; unlike pydantic's copy, without the name of the first."""
-    return Cell.model_construct(**{name: getattr(cell, name) for name in FIELDS} | values)  # pyright: ignore[reportArgumentType]  # fields by name
 
 
 def _tiny(backbone: Backbone) -> Backbone:

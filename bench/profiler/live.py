@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import re
 import sys
@@ -13,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._distributed_c10d import Work
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_iter, tree_map_only
 
 TRACED = (FakeTensor, FunctionalTensor)  # what torch.compile leaves behind: it has sizes and no memory
 TORCH = str(Path(torch.__file__).parent)
@@ -56,15 +58,13 @@ class LiveTensors(TorchDispatchMode):
                 self._follow(storage, owner)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = self.perform(func, args, kwargs or {})
+        perform = functools.partial(send, func) if func.namespace == "c10d" and by_gloo() else func
+        result = perform(*args, **kwargs or {})
         if not func.is_view:
             for storage in storages(tree_iter(result), self.device):
                 if identity(storage) not in self._live:
                     self._follow(storage, maker())
         return result
-
-    def perform(self, func: Any, args: Any, kwargs: Any) -> Any:
-        return func(*args, **kwargs)
 
     def claim(self, tensors: Iterable[Tensor], owner: str) -> None:
         """Says whose `tensors` are, from now on."""
@@ -111,6 +111,32 @@ def maker() -> str:
             break
         frame = frame.f_back
     return "activations" if torch.is_grad_enabled() else "other"
+
+
+def by_gloo() -> bool:
+    return torch.distributed.get_backend() == "gloo"
+
+
+def send(collective: Any, *args: Any, **kwargs: Any) -> Any:
+    """What `collective` gives, done at once and on copies, so that no tensor lives longer than its references.
+
+    Gloo's threads let go of what they were given some time after it is done: what is alive would be chance.
+    """
+    originals: dict[int, Tensor] = {}
+
+    def copied(tensor: Tensor) -> Tensor:
+        copy = tensor.clone()
+        originals[id(copy)] = tensor
+        return copy
+
+    copies, options = tree_map_only(Tensor, copied, (args, kwargs))
+    result = collective(*copies, **options)
+    work = result[-1] if isinstance(result, tuple) else result
+    Work.unbox(work).wait()
+    for copy in tree_iter(copies[0]):  # what it writes
+        if isinstance(copy, Tensor):
+            originals[id(copy)].copy_(copy)
+    return tree_map_only(Tensor, lambda copy: originals[id(copy)], result)
 
 
 def storages(tensors: Iterable[Any], device: torch.device) -> Iterator[torch.UntypedStorage]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from bench.metrics import METRICS
+from bench.metrics import DIGITS, METRICS
 from bench.settings import Settings, departures
 
 Label = int | str | bool
@@ -84,6 +84,8 @@ class Task(Settings):
             raise ValueError(
                 f"words: found {list(self.words)}, expected one for each of the labels {list(self.labels)}"
             )
+        if len(self.labels) > len(DIGITS):
+            raise ValueError(f"labels: found {len(self.labels)}, expected {len(DIGITS)} at most")
         if missing := {"train", "test"} - self.splits.keys():
             raise ValueError(f"splits: found {', '.join(self.splits)}, expected also {' and '.join(sorted(missing))}")
         if extra := self.splits.keys() - {"train", "dev", "test"}:
