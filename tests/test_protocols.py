@@ -1,4 +1,4 @@
-"""Protocols: what they fill in, where a cell departs; hyper-parameters chosen on dev, then reported with other seeds."""
+"""Protocols: what they fill in and where a cell departs. Hyper-parameters: chosen on dev, reported with other seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_records import make
+from test_records import record
 
 from bench import board, matrix
 from bench.cells import Cell, rebuild
@@ -182,18 +182,18 @@ def test_lists_need_seeds_of_their_own(write_matrix: Write, keys: dict[str, Any]
 def test_boards_show_the_choice_and_never_make_it_on_test() -> None:
     """The candidate with the worse test score has the better dev score, and is the chosen one."""
 
-    def record(role: str, candidate: str, seed: int, dev: float, test: float) -> Any:
-        made = make(f"{role}-{candidate}-{seed}", seed=seed, test=test)
+    def of(role: str, candidate: str, seed: int, dev: float, test: float) -> Any:
+        made = record(f"{role}-{candidate}-{seed}", seed=seed, test=test)
         assert made.quality is not None
         cell = {**made.cell, "tuning": {"role": role, "setting": "s", "candidate": candidate, "seeds": [100, 101]}}
         return made.model_copy(update={"cell": cell, "quality": made.quality.model_copy(update={"dev": dev})})
 
-    tune = [record("tune", "learning_rate=1", seed, 0.8, 0.2) for seed in (100, 101)]
-    tune += [record("tune", "learning_rate=2", seed, 0.7, 0.9) for seed in (100, 101)]
-    text = board.markdown([*tune, record("report", "learning_rate=1", 0, 0.8, 0.25)])
+    tune = [of("tune", "learning_rate=1", seed, 0.8, 0.2) for seed in (100, 101)]
+    tune += [of("tune", "learning_rate=2", seed, 0.7, 0.9) for seed in (100, 101)]
+    text = board.markdown([*tune, of("report", "learning_rate=1", 0, 0.8, 0.25)])
     main, _, choices = text.partition("## Hyper-parameters chosen on dev")
     assert "chosen: learning_rate=1" in main and "25.0" in main and "90.0" not in main, "tuning cells are no results"
     rows = [line for line in choices.splitlines() if "learning_rate" in line]
     assert [line.split("|")[-2].strip() for line in rows] == ["yes", ""]
-    wrong = board.markdown([*tune, record("report", "learning_rate=2", 0, 0.7, 0.9)])
+    wrong = board.markdown([*tune, of("report", "learning_rate=2", 0, 0.7, 0.9)])
     assert "reported, but not the best" in wrong
