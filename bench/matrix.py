@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench import files
 from bench.cells import Cell, compose_name, identity_json, slug
 from bench.fields import parser
-from bench.settings import UNREADABLE, InputError, Problem, Settings, shown, unknown
+from bench.settings import InputError, Problem, Settings, read_yaml, shown, unknown
 
 KEYS = ("name", "defaults", "axes", "include", "exclude")
 _OPTIONAL = {name: info for name, info in Cell.model_fields.items() if not info.is_required()}
@@ -129,12 +127,7 @@ def load(matrix: str) -> Matrix:
     """Read and check a matrix. InputError names every fault of the file."""
     file = find(matrix)
     problems: list[Problem] = []
-    try:
-        data = yaml.load(file.read_text("utf-8"), _Loader)
-    except (yaml.YAMLError, *UNREADABLE) as error:
-        raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
-    if not isinstance(data, dict):
-        raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, expected a mapping with {KEYS}")])
+    data = read_yaml(file, KEYS)
     problems += [Problem(str(key), "unknown key: " + unknown(key, KEYS)) for key in data if key not in KEYS]
     made = Matrix(str(file), str(data.get("name", file.stem)))
     base = {name: [Choice(info.get_default(), name)] for name, info in _OPTIONAL.items()}
@@ -213,15 +206,3 @@ def _list(value: object, path: str, problems: list[Problem]) -> list[Any]:
         return value or []
     problems.append(Problem(path, f"found {shown(value)}, expected a list"))
     return []
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, not the last one's victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)

@@ -15,8 +15,8 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import board, data, files, launch, matrix, records, toy
-from bench.cells import Cell
+from bench import answer_words, board, data, files, launch, matrix, records, toy
+from bench.cells import Cell, identity_json
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
 from bench.settings import InputError, Problem
@@ -58,6 +58,7 @@ class Session:
         if left:
             check_environment(left)
             check_data(left)
+            check_answer_words(left)
             if predict or budget is not None:
                 left = self._predict(left, where, budget)
             started = self._launch(loaded.name, left, where, preflight)
@@ -151,10 +152,33 @@ def check_data(cells: list[Cell]) -> None:
     """Reads what every cell would read, before anything starts. InputError names the first fault."""
     seen: set[tuple[str, str, int]] = set()
     for cell in (cell for cell in cells if not cell.cost_only):
-        key = (cell.task.name, cell.regime.label, cell.seed)
+        key = (identity_json(cell.task), cell.regime.label, cell.seed)
         if key not in seen:
             seen.add(key)
             data.split(cell.task, cell.regime, cell.seed)
+
+
+def check_answer_words(cells: list[Cell]) -> None:
+    """Whether they are tokens, where the tokenizer is at hand; else that is seen when a cell starts.
+
+    InputError names those of all cells that are none.
+    """
+    asked = {
+        (identity_json(cell.backbone), identity_json(cell.task)): cell
+        for cell in cells
+        if cell.head.kind == "answer_words" and not cell.cost_only
+    }
+    problems: dict[str, InputError] = {}
+    for cell in asked.values():
+        try:
+            answer_words.check(cell.task, cell.backbone)
+        except InputError as error:
+            problems[str(error)] = error
+    if problems:
+        faults = [
+            Problem(f"{error.file}: {one.path}", one.message) for error in problems.values() for one in error.problems
+        ]
+        raise InputError("answer words", faults)
 
 
 def prepare_backbones(cells: list[Cell], console: Console) -> None:

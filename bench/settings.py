@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 # what reading a file may raise besides what its parser promises: constructors of YAML tags raise all of these
@@ -61,6 +64,30 @@ def unknown(found: object, names: Iterable[str]) -> str:
     return f"found {shown(found)}, expected one of {', '.join(names)}{nearest(found, names)}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(file: Path, keys: Iterable[str]) -> dict[Any, Any]:
+    """The mapping in a file. InputError says what is wrong with it; `keys` are what it expects."""
+    try:
+        data = yaml.load(file.read_text("utf-8"), _Loader)
+    except (yaml.YAMLError, *UNREADABLE) as error:
+        raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
+    if not isinstance(data, dict):
+        expected = f"expected a mapping with {', '.join(keys)}"
+        raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, {expected}")])
+    return data
+
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -100,6 +127,10 @@ def _explain(kind: type[BaseModel], path: str, detail: Any) -> Problem:
     if detail["type"] == "missing":
         return Problem(place, "missing, expected a value")
     message = detail["msg"].removeprefix("Value error, ")
+    if named := re.fullmatch(r"([\w\[\]]+): (found .*)", message, re.DOTALL):  # by a validator of the whole
+        return Problem(f"{place}.{named[1]}", named[2])
+    if detail["type"] == "string_type" and isinstance(detail["input"], bool):
+        message += " (YAML takes yes, no, on and off for true and false: put quotes around them)"
     return Problem(place, f"found {shown(detail['input'])}, expected: {message[0].lower()}{message[1:]}")
 
 
