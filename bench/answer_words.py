@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from bench import toy
@@ -39,11 +38,14 @@ def answer_ids(task: Task, backbone: Backbone, tokenizer: Any) -> list[int]:
 
 def check(task: Task, backbone: Backbone) -> None:
     """As `answer_ids`, before anything is loaded, where the tokenizer is on this machine for certain."""
-    if backbone.source == "built-in":
-        answer_ids(task, backbone, toy.tokenizer(backbone.name))
-    elif backbone.source == "folder":
-        with contextlib.suppress(OSError, ImportError):  # a tokenizer that cannot be loaded is its cells' failure
-            answer_ids(task, backbone, tokenizer(backbone.location, backbone.revision))
+    if backbone.source == "hub":
+        return
+    try:
+        built_in = backbone.source == "built-in"
+        tokens = toy.tokenizer(backbone.name) if built_in else tokenizer(backbone.location, backbone.revision)
+    except (OSError, ValueError, ImportError):
+        return  # that it cannot be loaded is a failure of its cells
+    answer_ids(task, backbone, tokens)
 
 
 def _how(task: Task) -> str:

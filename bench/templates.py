@@ -7,6 +7,7 @@ characters came from a field and which from the template.
 from __future__ import annotations
 
 import functools
+import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -146,8 +147,8 @@ class Templater:
             message = f"found {self.max_length}, too short for the template of task {self.task.name}"
             raise InputError("cell", [Problem("max_length", message)])
         places = [span for span in tokens.spans if span.name == fields[longest]]
-        first = np.flatnonzero(tokens.owners == longest)[: -(-most // len(places))]  # those of its first place
-        end = int(tokens.starts[first[-(-(-drop // len(places)))]]) - places[0].start
+        first = np.flatnonzero(tokens.owners == longest)[: math.ceil(most / len(places))]  # those of its first place
+        end = int(tokens.starts[first[-math.ceil(drop / len(places))]]) - places[0].start
         texts[longest] = texts[longest][: max(end, 0)].rstrip()
 
     def _encoded(self, tokens: Tokens, label: int) -> Encoded:
