@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from bench import files
+
+if TYPE_CHECKING:
+    from bench.tasks import Task
 
 Listing = tuple[list[str], list[list[str]]]  # head, rows
 
@@ -51,9 +54,12 @@ def backbones() -> Listing:
 
 def tasks() -> Listing:
     from bench.tasks import tasks as known
+    from bench.tasks.superglue import RECORD
 
-    rows = [[t.name, t.source, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric] for t in known().values()]
-    return ["name", "source", "fields", "answer words", "template", "metric"], rows
+    rows = [[t.name, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric, _where(t)] for t in known().values()]
+    own = ["{path: my_task.yaml}", "yours", "", "", "", "its file"]
+    none = ["(record)", "", "", "", "", RECORD]
+    return ["name", "fields", "answer words", "template", "metric", "where"], [*rows, own, none]
 
 
 def protocols() -> Listing:
@@ -104,6 +110,15 @@ LISTINGS: dict[str, Callable[[], Listing]] = {
     "zero": zero,
     "matrices": matrices,
 }
+
+
+def _where(task: Task) -> str:
+    """Where its data is looked for."""
+    if task.source in ("built-in", "random"):
+        return task.source
+    folders = [f"$BENCH_DATA/{name}" for name in (task.folder, task.fewglue) if name]
+    hub = [" ".join(["hub", task.hub.path, task.hub.config or ""]).strip()] if task.hub else []
+    return ", ".join([*folders, *hub])
 
 
 def _fields(kind: type[BaseModel], hidden: set[str]) -> str:

@@ -15,7 +15,7 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import board, data, files, launch, matrix, records, toy
+from bench import answer_words, board, data, files, launch, matrix, records, toy
 from bench.cells import Cell, identity_json
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
@@ -93,6 +93,7 @@ class Session:
         if left:
             check_environment(left)
             check_data(left)
+            check_answer_words(left)
             if how.predict or how.budget is not None:
                 left = self._predict(left, where, how.budget)
             started = self._launch(how.name, left, where, how.preflight)
@@ -195,6 +196,29 @@ def check_data(cells: list[Cell]) -> None:
     for samples in by_task.values():
         for cell in samples.values():
             data.split(cell.task, cell.regime, cell.seed_of("sample"))
+
+
+def check_answer_words(cells: list[Cell]) -> None:
+    """Whether they are tokens, where the tokenizer is at hand; else that is seen when a cell starts.
+
+    InputError names those of all cells that are none.
+    """
+    asked = {
+        (identity_json(cell.backbone), identity_json(cell.task)): cell
+        for cell in cells
+        if cell.head.kind == "answer_words" and not cell.cost_only
+    }
+    problems: dict[str, InputError] = {}
+    for cell in asked.values():
+        try:
+            answer_words.check(cell.task, cell.backbone)
+        except InputError as error:
+            problems[str(error)] = error
+    if problems:
+        faults = [
+            Problem(f"{error.file}: {one.path}", one.message) for error in problems.values() for one in error.problems
+        ]
+        raise InputError("answer words", faults)
 
 
 def prepare_backbones(cells: list[Cell], console: Console) -> None:
