@@ -15,7 +15,7 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import board, data, files, launch, matrix, records, toy
+from bench import board, data, files, launch, matrix, records, sources, toy
 from bench.cells import Cell
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
@@ -58,6 +58,7 @@ class Session:
         if left:
             check_environment(left)
             check_data(left)
+            where.commits = sources.resolved()
             if predict or budget is not None:
                 left = self._predict(left, where, budget)
             started = self._launch(loaded.name, left, where, preflight)
@@ -151,7 +152,7 @@ def check_data(cells: list[Cell]) -> None:
     """Reads what every cell would read, before anything starts. InputError names the first fault."""
     seen: set[tuple[str, str, int]] = set()
     for cell in (cell for cell in cells if not cell.cost_only):
-        key = (cell.task.name, cell.regime.label, cell.seed)
+        key = (cell.task.label, cell.regime.label, cell.seed)
         if key not in seen:
             seen.add(key)
             data.split(cell.task, cell.regime, cell.seed)
