@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
@@ -68,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.served.asked.append(f"{self.command} {self.path}")
-        parts = unquote(urlparse(self.path).path).strip("/").split("/")
+        parts = [unquote(part) for part in urlparse(self.path).path.strip("/").split("/")]
         api = parts[0] == "api"
         name, *rest = "/".join(parts[1 + api : 3 + api]), *parts[3 + api :]
         repository = self.served.repositories.get(name)
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _entries(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    folders = {path.rsplit("/", 1)[0] for path in files if "/" in path}
+    folders = {str(folder) for path in files for folder in PurePosixPath(path).parents} - {"."}
     made: list[dict[str, Any]] = [{"type": "directory", "path": one, "oid": _hash(one.encode())} for one in folders]
     return made + [{"type": "file", "path": p, "oid": _hash(c), "size": len(c)} for p, c in files.items()]
 
