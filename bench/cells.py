@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bench.backbones import NO_FLASH, Backbone
+from bench.backbones import Backbone
 from bench.heads import HEADS, AnswerWords, HeadSettings
 from bench.landscape import Landscape
 from bench.methods import METHODS, Method
@@ -24,7 +24,7 @@ from bench.protocols import PROTOCOLS, facts
 from bench.records import Failure, Labels, Predicted, Record, Status, now
 from bench.seeds import VARY, Randomness, Vary, seed_of
 from bench.settings import Settings
-from bench.tasks import RANDOM, Regime, Task
+from bench.tasks import Regime, Task
 from bench.zero import Zero
 
 
@@ -58,7 +58,8 @@ class Cell(Settings):
     compile: bool = False  # the layers by torch.compile
     feature_cache: bool = False  # what the frozen layers below all training give, from disk; where there are any
     select: Literal["best_dev", "last"] = "best_dev"  # which step's weights are reported on test
-    evaluate_every: int | None = Field(default=None, ge=1)  # steps between evaluations on dev; None: ten in all
+    # steps between evaluations on dev; None: ten in all
+    evaluate_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
     patience: int | None = Field(default=None, ge=1)  # evaluations without a gain on dev that end training; None: none
     max_length: int = Field(default=128, ge=8)  # tokens of an example, template included
     lower_dropout: bool = False  # dropout in the frozen layers below the method, as in LPT's code
@@ -90,9 +91,9 @@ class Cell(Settings):
 
     def resolved(self, examples: int) -> Cell:
         """With the steps that its epochs are of so many training examples."""
-        if self.epochs is None:
-            return self
-        return changed(self, steps=math.ceil(self.epochs * examples / self.batch_size), epochs=None)
+        steps = self.steps if self.epochs is None else math.ceil(self.epochs * examples / self.batch_size)
+        every = math.ceil(examples / self.batch_size) if self.evaluate_every == "epoch" else self.evaluate_every
+        return changed(self, steps=steps, epochs=None, evaluate_every=every or max(1, steps // 10))
 
     @property
     def cost_only(self) -> bool:
@@ -138,109 +139,6 @@ class Cell(Settings):
             started=started or finished,
             finished=finished,
         )
-
-    def problems(self) -> list[tuple[str, str]]:
-        """What does not go together, as (field, message)."""
-        found = [
-            ("method", self.method.check(self.backbone) or self._method_problem()),
-            ("regularizer", self.regularizer.check(self.backbone) or self._regularizer_problem()),
-            ("batch_size", self._batch_problem()),
-            ("head", self._head_problem()),
-            ("backbone", self._backbone_problem()),
-            ("task", self._task_problem()),
-            ("regime", self._regime_problem()),
-            ("landscape", self._landscape_problem()),
-            ("attention", self._attention_problem()),
-            ("compile", self._compile_problem()),
-            ("feature_cache", self._feature_cache_problem()),
-            ("patience", self._patience_problem()),
-            ("epochs", self._epochs_problem()),
-        ]
-        return [(field, message) for field, message in found if message is not None]
-
-    def _batch_problem(self) -> str | None:
-        if self.batch_size >= self.ranks and self.batch_size % (self.ranks * self.micro) == 0:
-            return None
-        micro = "" if self.micro_batch_size is None else f" x micro_batch_size {self.micro_batch_size}"
-        return f"found {self.batch_size}, expected a multiple of ranks {self.ranks}{micro}"
-
-    def _method_problem(self) -> str | None:
-        if self.head.kind in self.method.heads:
-            return None
-        return f"{self.method.kind} trains with the head {' or '.join(self.method.heads)}, found {self.head.kind}"
-
-    def _regularizer_problem(self) -> str | None:
-        if not (self.regularizer.uneven and self.zero.stage == 3 and self.ranks > 1):
-            return None
-        return f"{self.regularizer.label} makes other numbers of passes on each rank, which ZeRO-3 cannot"
-
-    def _feature_cache_problem(self) -> str | None:
-        if not (self.feature_cache and self.lower_dropout):
-            return None
-        return "found true, expected false with lower_dropout: the lower layers give something else in each pass"
-
-    def _head_problem(self) -> str | None:
-        if not self.backbone.lm_head and self.backbone.form != "masked":
-            return f"{self.backbone.name} has a decoder and no LM head: expected a checkpoint with one"
-        if self.backbone.form == "encoder_decoder" and self.head.kind == "linear" and self.head.pooling is not None:
-            return f"found pooling {self.head.pooling}, but {self.backbone.name} answers in its decoder: expected none"
-        if self.backbone.lm_head or self.head.kind == "linear":
-            return None
-        return f"found answer_words, but {self.backbone.name} has no LM head: expected linear"
-
-    def _backbone_problem(self) -> str | None:
-        name = self.backbone.name
-        if self.cost_only and not self.backbone.shaped:
-            expected = "a name with a shape in `bench list backbones`, or a folder with a config.json"
-            return f"found weights random, but {name} has no shape built in: expected {expected}"
-        if not self.cost_only and not self.backbone.weighted:
-            return f"{name}: found no *.safetensors in {self.backbone.location}: expected them, or weights: random"
-        return None
-
-    def _task_problem(self) -> str | None:
-        if self.cost_only == (self.task.source == RANDOM.source):
-            return None
-        expected = f"task {RANDOM.name}" if self.cost_only else "weights: random"
-        return f"found {self.task.name} with weights {self.weights}, expected {expected}"
-
-    def _regime_problem(self) -> str | None:
-        if self.regime.fewglue and not self.task.fewglue:
-            return f"found fewglue, which {self.task.name} has no examples of: expected another regime"
-        if self.task.source != RANDOM.source or self.regime == Regime():
-            return None
-        return f"found {self.regime.label}, but {self.task.name} makes the examples that the steps need: expected full"
-
-    def _landscape_problem(self) -> str | None:
-        if self.landscape is None or not self.cost_only:
-            return None
-        return "found a landscape, but weights are random: there is no trained model to look around"
-
-    def _attention_problem(self) -> str | None:
-        if self.attention != "flash_attention_2":
-            return None
-        if self.precision == "fp32":
-            return "found flash_attention_2 with precision fp32, expected bf16 or fp16"
-        if self.backbone.model_type in NO_FLASH:
-            return f"found flash_attention_2, which {self.backbone.model_type} does not have"
-        return None
-
-    def _compile_problem(self) -> str | None:
-        if self.compile and self.zero.stage == 3:
-            return (
-                f"found true with {self.zero.label}: what ZeRO-3 does as layers run breaks their graphs, and slows them"
-            )
-        return None
-
-    def _patience_problem(self) -> str | None:
-        if self.patience is None or (self.select == "best_dev" and not self.cost_only):
-            return None
-        found = "weights random, which are not evaluated" if self.cost_only else f"select {self.select}"
-        return f"found {self.patience} with {found}: expected none, or pretrained weights and select: best_dev"
-
-    def _epochs_problem(self) -> str | None:
-        if self.epochs is None or not self.cost_only:
-            return None
-        return f"found {self.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
 
 
 FIELDS = tuple(sorted(Cell.model_fields))

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from bench.tasks import Regime, Task
 
 DEV = 1000  # further training examples that the regimes `total` and `full` keep as dev, at most
 FEWGLUE = {"train": ("train",), "dev": ("dev32",), "test": ("validation",)}
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write it, tokenizers cannot read it
 Form = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
@@ -69,7 +71,10 @@ def read(task: Task, fewglue: bool = False) -> Examples:
 def _read(task_json: str, fewglue: bool, root: str) -> Examples:
     """`root` is part of the key: BENCH_DATA as it is now."""
     task = Task.model_validate_json(task_json)
-    found = sources.read(task, FEWGLUE if fewglue else task.splits, task.fewglue if fewglue else task.folder)
+    if fewglue:
+        found = sources.read(task, FEWGLUE, task.fewglue, None)
+    else:
+        found = sources.read(task, task.splits, task.folder, task.hub)
     form = _form(task)
     parsed = {split: [_examples(task, part, form) for part in parts] for split, parts in found.parts.items()}
     splits = {split: [example for part in parts for example in part] for split, parts in parsed.items()}
@@ -118,6 +123,8 @@ def _example(task: Task, row: dict[str, Any]) -> Example:
     for field, text in zip(task.fields, texts, strict=True):
         if not isinstance(text, str):
             raise ValueError(f"field {field}: found {shown(text)}, expected a text")
+        if not text.isascii() and (lone := LONE_SURROGATE.search(text)):
+            raise ValueError(f"field {field}: found {lone[0]!r}, half a character, expected a text")
     if row["label"] not in task.labels:
         raise ValueError(f"field label: found {shown(row['label'])}, expected one of {list(task.labels)}")
     return Example(texts, task.labels.index(row["label"]))

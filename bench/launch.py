@@ -60,6 +60,7 @@ class Launch:
     arguments: list[str] = field(default_factory=list)  # further ones for the deepspeed launcher
     started: str = field(default_factory=records.now)
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
+    commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
 
 
 def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
@@ -103,6 +104,7 @@ def _serve(group: list[Cell], launch: Launch, folder: Path, watch: Watch) -> Non
             "results": str(launch.results.resolve()),
             "cells": [cell.content() for cell in left],
             "predicted": predicted,
+            "commits": launch.commits,
         }
         files.write(work / "queue.json", json.dumps(queue))
         reader = _Reader(work / "events.jsonl", launch.results, watch)

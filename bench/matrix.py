@@ -16,6 +16,7 @@ from pydantic import Field
 from bench import files
 from bench.cells import Cell
 from bench.choices import FILLED, Block, Choices, Given, Reader, givens
+from bench.compatibility import problems as faults
 from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
 from bench.tuning import Expander, Expansion
 
@@ -54,7 +55,7 @@ class Matrix:
         problems: dict[Problem, None] = {}
 
         def check(choices: Choices, cell: Cell) -> None:
-            for name, message in cell.problems():
+            for name, message in faults(cell):
                 problems[Problem(choices[name].path, message)] = None
             candidate = next((choices[name] for name in FILLED if choices[name].given.candidate), None)
             if candidate is not None and not self.tuning_seeds:

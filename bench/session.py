@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import subprocess
-import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
-from rich.progress import Progress
 
-from bench import answer_words, board, data, files, launch, matrix, records, toy
-from bench.cells import Cell, identity_json
+from bench import board, launch, matrix, ready, records, sources
+from bench.cells import Cell
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
 from bench.settings import InputError, Problem
@@ -91,9 +86,8 @@ class Session:
             return Stage()
         started = True
         if left:
-            check_environment(left)
-            check_data(left)
-            check_answer_words(left)
+            ready.check(left, self.results)
+            where.commits = sources.resolved()
             if how.predict or how.budget is not None:
                 left = self._predict(left, where, how.budget)
             started = self._launch(how.name, left, where, how.preflight)
@@ -124,7 +118,7 @@ class Session:
         try:
             if preflight:
                 cells = self._preflight(name, cells, where)
-            prepare_backbones(cells, self.console)
+            ready.prepare_backbones(cells, self.console)
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
         except LaunchError as error:
@@ -177,80 +171,3 @@ class Session:
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)
-
-
-def check_environment(cells: list[Cell]) -> None:
-    """InputError names the variables that ZeRO configurations need and that are not set."""
-    needed = {(name, cell.zero.label) for cell in cells for name in cell.zero.unset}
-    if needed:
-        message = "is not set: {} expects the path of a folder in it"
-        raise InputError("environment", [Problem(name, message.format(zero)) for name, zero in sorted(needed)])
-
-
-def check_data(cells: list[Cell]) -> None:
-    """Reads what every cell would read, task by task, before anything starts. InputError names the first fault."""
-    by_task: dict[str, dict[tuple[str, int], Cell]] = {}
-    for cell in (cell for cell in cells if not cell.cost_only):
-        sample = identity_json(cell.regime), cell.seed_of("sample")
-        by_task.setdefault(identity_json(cell.task), {}).setdefault(sample, cell)
-    for samples in by_task.values():
-        for cell in samples.values():
-            data.split(cell.task, cell.regime, cell.seed_of("sample"))
-
-
-def check_answer_words(cells: list[Cell]) -> None:
-    """Whether they are tokens, where the tokenizer is at hand; else that is seen when a cell starts.
-
-    InputError names those of all cells that are none.
-    """
-    asked = {
-        (identity_json(cell.backbone), identity_json(cell.task)): cell
-        for cell in cells
-        if cell.head.kind == "answer_words" and not cell.cost_only
-    }
-    problems: dict[str, InputError] = {}
-    for cell in asked.values():
-        try:
-            answer_words.check(cell.task, cell.backbone)
-        except InputError as error:
-            problems[str(error)] = error
-    if problems:
-        faults = [
-            Problem(f"{error.file}: {one.path}", one.message) for error in problems.values() for one in error.problems
-        ]
-        raise InputError("answer words", faults)
-
-
-def prepare_backbones(cells: list[Cell], console: Console) -> None:
-    """Trains the built-in backbones that are not in the cache yet, side by side."""
-    names = sorted({cell.backbone.name for cell in cells if cell.backbone.source == "built-in"})
-    missing = [name for name in names if not toy.folder(name).is_dir()]
-    if not missing:
-        return
-    console.print(f"training {' and '.join(missing)}, once; kept in {files.cache()}", highlight=False)
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", "bench.toy", name],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in missing
-    }
-    with Progress(console=console, disable=not console.is_terminal) as bar, ThreadPoolExecutor() as pool:
-        list(pool.map(lambda item: _follow(bar, *item), processes.items()))
-
-
-def _follow(bar: Progress, name: str, process: subprocess.Popen[str]) -> None:
-    """Shows the steps a training process prints, until it ends. LaunchError has what it said when it failed."""
-    task = bar.add_task(name, total=None)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if step := re.fullmatch(r"(\d+)/(\d+)\n", line):  # libraries print too
-                bar.update(task, completed=int(step[1]), total=int(step[2]))
-        _, said = process.communicate()
-    finally:
-        process.kill()
-    if process.returncode != 0:
-        raise LaunchError(f"training {name} failed:\n{said[-2000:]}")

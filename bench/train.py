@@ -118,7 +118,7 @@ class _Run:
         self.features, self.loader = features, Loader(encodings, world.device, features)
         self.clock, self.ledger, self.tell = clock, ledger, tell
         self.selection = Selection(cell.select == "best_dev", cell.patience)
-        self.every = cell.evaluate_every or max(1, cell.steps // 10)
+        self.every = int(cell.evaluate_every or cell.steps)
         self.certain = self.selection.certain(cell.steps, self.every)
         self.steps = StepClock(world.device, min(WARMUP_STEPS, self.certain // 3))
         self.losses: list[Tensor] = []  # since the last evaluation, on the device

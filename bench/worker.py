@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import psutil
 import torch
 
-from bench import records
+from bench import records, sources
 from bench.cells import Cell, rebuild
 from bench.engine import World
 from bench.profiler import PhaseClock
@@ -38,6 +38,7 @@ def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     queue = json.loads((folder / "queue.json").read_text("utf-8"))
     results = Path(queue["results"])
+    sources.use(queue["commits"])
     world = World.join()
     base: int | None = None
     for number, content in enumerate(queue["cells"], 1):

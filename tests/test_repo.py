@@ -52,6 +52,8 @@ KEPT_IN = {
     "triton": {"kernels/triton/ascent.py", "kernels/triton/noise.py", "kernels/triton/swap.py"},
     "matplotlib": {"board/figures.py"},
     "peft": {"methods/peft.py"},
+    "datasets": {"sources/hub.py", "sources/repository.py"},
+    "pyarrow": {"sources/folder.py"},
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.settings import Settings, shown
+from bench.tasks.regimes import NAMED, Regime
 
 Facts = Mapping[str, str]  # backbone, form, task, method, regularizer -> a cell's
 
@@ -35,7 +36,9 @@ class Protocol(Settings):
 
     def departures(self, facts: Facts, content: Mapping[str, Any]) -> tuple[str, ...]:
         """Where a cell with this content has other values: `steps 20, not 1000`."""
-        found = [(path, value, at(content, path)) for path, value in self.values(facts).items()]
+        values = {path: NAMED.get(str(value), value) for path, value in self.values(facts).items()}
+        plain = {path: value.model_dump() if isinstance(value, Regime) else value for path, value in values.items()}
+        found = [(path, value, at(content, path)) for path, value in plain.items()]
         return tuple(f"{path} {_short(own)}, not {_short(value)}" for path, value, own in found if not same(value, own))
 
 

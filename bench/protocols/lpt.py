@@ -50,7 +50,7 @@ LPT = Protocol(
             source="decoder-only/run_gpt2.sh",
             when={"form": ("causal",)},
             values={
-                "regime": {"total": None, "per_class": None, "fewglue": False},
+                "regime": "full",
                 "epochs": 10,
                 "evaluate_every": "epoch",
                 "batch_size": 32,

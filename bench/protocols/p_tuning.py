@@ -29,7 +29,7 @@ PTUNING_V2 = Protocol(
             source="run_script/*.sh; training/trainer_base.py:48-60 (the best epoch is kept)",
             when={"method": ("prefix_tuning",)},
             values={
-                "regime": {"total": None, "per_class": None, "fewglue": False},
+                "regime": "full",
                 "head": {"kind": "linear"},
                 "max_length": 128,
                 "evaluate_every": "epoch",
@@ -78,7 +78,7 @@ FEWGLUE = Protocol(
         Rule(
             source="FewGLUE_32dev; pet/wrapper.py:384-446: every 20 steps on dev32, the end after 10 without a gain",
             values={
-                "regime": {"total": None, "per_class": None, "fewglue": True},
+                "regime": "fewglue",
                 "evaluate_every": 20,
                 "patience": 10,
                 "select": "best_dev",

@@ -15,7 +15,7 @@ Label = int | str | bool
 
 
 class Hub(Settings):
-    """Where a task is on the Hugging Face hub."""
+    """Where a task is on the Hugging Face hub. Class labels are read as names, or as integers if the task's are."""
 
     path: str  # owner/name
     config: str | None = None
@@ -100,10 +100,25 @@ class Task(Settings):
             raise ValueError(f"splits: found {', '.join(sorted(extra))}, expected train, test and perhaps dev")
         if bad := [name for name in self.metrics if name not in METRICS] or not self.metrics:
             raise ValueError(f"metrics: found {bad or 'none'}, expected some of {', '.join(METRICS)}")
+        self._check_hub()
         if len(self.sequences) > 2:
             raise ValueError(f"plain: found {len(self.sequences)} sequences, expected one or two")
         self._check_templates()
         return self
+
+    def _check_hub(self) -> None:
+        if self.hub is None:
+            if self.source == "hub":
+                raise ValueError("source: found hub, expected also what is under `hub`")
+            return
+        if len(self.hub.labels) not in (0, len(self.labels)):
+            found = list(self.hub.labels)
+            raise ValueError(f"hub.labels: found {found}, expected theirs for each of the labels {list(self.labels)}")
+        for split, names in self.hub.splits.items():
+            ours = self.splits.get(split, ())
+            if len(names) != len(ours):
+                message = f"one name of theirs for each of {', '.join(ours)}" if ours else f"one of {list(self.splits)}"
+                raise ValueError(f"hub.splits: found {split}: {', '.join(names)}, expected {message}")
 
     def _check_templates(self) -> None:
         templates = {form: self.template(form) for form in ("masked", "causal", "encoder_decoder")}

@@ -1,0 +1,55 @@
+"""Few-shot cards: which examples a sample holds, by their places in the task's train split, beside the records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench import files
+from bench.data import Splits
+from bench.settings import Settings
+from bench.tasks import Regime, Task
+
+
+class Card(Settings):
+    """The list behind `sample` of a record's quality."""
+
+    sample: str
+    task: str
+    regime: str
+    seed: int
+    origin: str  # where the examples come from
+    data: str  # hash of all that the task has
+    # places in the train split, from 0, in class order; train None: all that are not in dev
+    train: tuple[int, ...] | None
+    dev: tuple[int, ...] | None  # None: the task's own dev split
+    classes: dict[str, tuple[int, int, int]]  # by label: how many in train, dev and test
+
+
+def card(task: Task, regime: Regime, seed: int, splits: Splits) -> Card:
+    train, dev = splits.chosen
+    counts = {
+        str(label): tuple(sum(one.label == c for one in part) for part in (splits.train, splits.dev, splits.test))
+        for c, label in enumerate(task.labels)
+    }
+    return Card.model_validate(
+        {
+            "sample": splits.sample,
+            "task": task.label,
+            "regime": regime.label,
+            "seed": seed,
+            "origin": splits.origin,
+            "data": splits.data,
+            "train": None if regime == Regime() else train,
+            "dev": dev or None,
+            "classes": counts,
+        }
+    )
+
+
+def write(results: Path, task: Task, regime: Regime, seed: int, splits: Splits) -> None:
+    """results/cards/<sample>.json, unless it is there."""
+    file = results / "cards" / f"{splits.sample}.json"
+    if not file.exists():
+        content = card(task, regime, seed, splits).model_dump(mode="json")
+        files.write_once(file, json.dumps(content, ensure_ascii=False) + "\n")

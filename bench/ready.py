@@ -1,0 +1,105 @@
+"""What must be in order before processes start: the environment, the data, the answer words, the built-in backbones."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from bench import answer_words, cards, data, files, toy
+from bench.cells import Cell, identity_json
+from bench.launch import LaunchError
+from bench.settings import InputError, Problem
+
+
+def check(cells: list[Cell], results: Path) -> None:
+    """Whether the cells can run; writes the cards of the examples they see. InputError names the first fault."""
+    check_environment(cells)
+    check_data(cells, results)
+    check_answer_words(cells)
+
+
+def check_environment(cells: list[Cell]) -> None:
+    """InputError names the variables that ZeRO configurations need and that are not set."""
+    needed = {(name, cell.zero.label) for cell in cells for name in cell.zero.unset}
+    if needed:
+        message = "is not set: {} expects the path of a folder in it"
+        raise InputError("environment", [Problem(name, message.format(zero)) for name, zero in sorted(needed)])
+
+
+def check_data(cells: list[Cell], results: Path) -> None:
+    """Reads what every cell would read, task by task, and writes down which examples that is.
+
+    InputError names the first fault.
+    """
+    by_task: dict[str, dict[tuple[str, int], Cell]] = {}
+    for cell in (cell for cell in cells if not cell.cost_only):
+        sample = identity_json(cell.regime), cell.seed_of("sample")
+        by_task.setdefault(identity_json(cell.task), {}).setdefault(sample, cell)
+    for samples in by_task.values():
+        for cell in samples.values():
+            seed = cell.seed_of("sample")
+            cards.write(results, cell.task, cell.regime, seed, data.split(cell.task, cell.regime, seed))
+
+
+def check_answer_words(cells: list[Cell]) -> None:
+    """Whether they are tokens, where the tokenizer is at hand; else that is seen when a cell starts.
+
+    InputError names those of all cells that are none.
+    """
+    asked = {
+        (identity_json(cell.backbone), identity_json(cell.task)): cell
+        for cell in cells
+        if cell.head.kind == "answer_words" and not cell.cost_only
+    }
+    problems: dict[str, InputError] = {}
+    for cell in asked.values():
+        try:
+            answer_words.check(cell.task, cell.backbone)
+        except InputError as error:
+            problems[str(error)] = error
+    if problems:
+        faults = [
+            Problem(f"{error.file}: {one.path}", one.message) for error in problems.values() for one in error.problems
+        ]
+        raise InputError("answer words", faults)
+
+
+def prepare_backbones(cells: list[Cell], console: Console) -> None:
+    """Trains the built-in backbones that are not in the cache yet, side by side."""
+    names = sorted({cell.backbone.name for cell in cells if cell.backbone.source == "built-in"})
+    missing = [name for name in names if not toy.folder(name).is_dir()]
+    if not missing:
+        return
+    console.print(f"training {' and '.join(missing)}, once; kept in {files.cache()}", highlight=False)
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", "bench.toy", name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in missing
+    }
+    with Progress(console=console, disable=not console.is_terminal) as bar, ThreadPoolExecutor() as pool:
+        list(pool.map(lambda item: _follow(bar, *item), processes.items()))
+
+
+def _follow(bar: Progress, name: str, process: subprocess.Popen[str]) -> None:
+    """Shows the steps a training process prints, until it ends. LaunchError has what it said when it failed."""
+    task = bar.add_task(name, total=None)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if step := re.fullmatch(r"(\d+)/(\d+)\n", line):  # libraries print too
+                bar.update(task, completed=int(step[1]), total=int(step[2]))
+        _, said = process.communicate()
+    finally:
+        process.kill()
+    if process.returncode != 0:
+        raise LaunchError(f"training {name} failed:\n{said[-2000:]}")

@@ -1,0 +1,42 @@
+"""Reads tasks in a process of its own, since HF_HOME and HF_ENDPOINT are read when the libraries are imported.
+
+`python hub_script.py CASES`: a JSON list of {hub: {...}, labels: [...], parts: [...], commits: {...}}; prints what
+each gives, as JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from bench import data, sources
+from bench.settings import InputError
+from bench.tasks import Hub, Task
+
+
+def outcome(case: dict) -> dict:
+    sources.use(case.get("commits", {}))
+    labels = tuple(case.get("labels", (0, 1)))
+    task = Task(
+        name="films",
+        source=case.get("source", "hub"),
+        folder="films",
+        hub=Hub.model_validate(case["hub"]),
+        splits={"train": ("train",), "test": tuple(case.get("test", ["validation"]))},
+        fields=("sentence",),
+        labels=labels,
+        words=tuple(f"word{i}" for i in range(len(labels))),
+        masked="{sentence} {mask}",
+        causal="{sentence}",
+    )
+    try:
+        found = data.read(task)
+    except InputError as error:
+        return {"error": str(error)}
+    splits = {name: [[*e.texts, e.label] for e in split] for name, split in found.splits.items()}
+    return {"origin": found.origin, "hash": found.hash, "parts": found.parts, "commits": sources.resolved(), **splits}
+
+
+if __name__ == "__main__":
+    for case in json.loads(sys.argv[1]):
+        print("OUTCOME" + json.dumps(outcome(case)))
