@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from bench import data, toy
 from bench.backbones import BACKBONES
@@ -124,14 +121,6 @@ def test_missing_data_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.M
         data.split(TASKS["rte"], Regime(), 0)
 
 
-@pytest.mark.skipif("BENCH_DATA" not in os.environ, reason="needs BENCH_DATA")
-@pytest.mark.parametrize("task", ["sst2", "trec"])
-def test_real_data_reads(task: str) -> None:
-    splits = data.split(TASKS[task], Regime(per_class=4), 0)
-    assert len(splits.train) == len(splits.dev) == 4 * len(TASKS[task].labels)
-    assert len(splits.test) > 250
-
-
 def test_batches_are_the_same_on_any_number_of_ranks() -> None:
     lengths = [(7 * i) % 23 + 3 for i in range(40)]
     batches = list(training_batches(lengths, 8, 12, seed=5))
@@ -172,96 +161,12 @@ def test_every_example_comes_once_an_epoch() -> None:
         assert sorted(drawn[epoch * 64 : epoch * 64 + 64]) == list(range(64))
 
 
-SENTENCE = "a film of great beauty and terrible sadness . It was Yes No Maybe ? , the plot they are good bad"
-
-
-def tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """A tokenizer as BERT, RoBERTa or GPT-2 has it, trained here."""
-    corpus = [SENTENCE] * 20
-    if kind == "bert":
-        core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        core.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
-        core.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-        return PreTrainedTokenizerFast(
-            tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]", sep_token="[SEP]"
-        )
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    special = ["<s>", "<pad>", "</s>", "<mask>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet)
-    core.train_from_iterator(corpus, trainer)
-    if kind == "gpt2":
-        return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", bos_token="<s>")
-    core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", mask_token="<mask>", sep_token="</s>", cls_token="<s>"
-    )
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
-@pytest.mark.parametrize("name", ["sst2", "rte"])
-def test_template_answer_position_and_eligible_words(kind: str, name: str) -> None:
-    task, tokens, form = TASKS[name], tiny_tokenizer(kind), "causal" if kind == "gpt2" else "masked"
-    texts = ["a film of sadness", "the plot was bad"][: len(task.fields)]
-    encoded = Templater(task, tokens, form, False, 48).encode(texts, 1)
-    ids = encoded.ids.tolist()
-    if form == "causal":
-        assert encoded.answer == len(ids) - 1 and not encoded.eligible[-1]
-    else:
-        assert ids[encoded.answer] == tokens.mask_token_id and ids.count(tokens.mask_token_id) == 1
-    words = [t for t, owned in zip(ids, encoded.eligible, strict=True) if owned]
-    assert tokens.decode(words).replace(" ", "") == "".join(texts).replace(" ", "")
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
-def test_long_texts_are_cut_and_the_template_stays(kind: str) -> None:
-    task, tokens, form = TASKS["rte"], tiny_tokenizer(kind), "causal" if kind == "gpt2" else "masked"
-    templater = Templater(task, tokens, form, False, 24)
-    encoded = templater.encode(["a film of great beauty " * 12, "the plot was bad"], 0)
-    assert 20 <= len(encoded.ids) <= 24
-    text = tokens.decode(encoded.ids).replace(" ", "")
-    assert "theplotwasbad" in text, "the shorter text is whole"
-    assert ("Theyare" in text) if form == "causal" else (text.count(tokens.mask_token) == 1 and "?" in text)
-    with pytest.raises(InputError, match="max_length: found 5, too short for the template of task rte"):
-        Templater(task, tokens, form, False, 5).encode(["a film " * 9, "the plot " * 9], 0)
-
-
-def test_a_mask_token_in_the_users_text_is_not_the_answer() -> None:
-    tokens = tiny_tokenizer("roberta")
-    encoded = Templater(TASKS["sst2"], tokens, "masked", False, 48).encode(["a <mask> film"], 0)
-    masks = [i for i, token in enumerate(encoded.ids) if token == tokens.mask_token_id]
-    assert len(masks) == 2 and encoded.answer == masks[1]
-
-
-def test_a_linear_head_reads_the_pair_without_template() -> None:
-    tokens = tiny_tokenizer("bert")
-    encoded = Templater(TASKS["rte"], tokens, "masked", True, 48).encode(["a film", "the plot was bad"], 0)
-    assert tokens.decode(encoded.ids) == "[CLS] a film [SEP] the plot was bad [SEP]"
-    assert encoded.segments.tolist() == [0] * 4 + [1] * 5
-    assert encoded.eligible.sum() == 6
-
-
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("name", toy.KINDS)
 def test_an_empty_text_is_encoded(name: str, plain: bool) -> None:
     templater = Templater(TASKS["toy-foreign-0"], toy.tokenizer(name), BACKBONES[name].form, plain, 48)
     encoded = templater.encode([""], 0)
     assert len(encoded.ids) >= 1 and not encoded.eligible.any()
-
-
-def test_an_answer_word_of_several_tokens_is_named() -> None:
-    tokens = tiny_tokenizer("bert")
-    assert len(Templater(TASKS["rte"], tokens, "masked", False, 48).answer_ids()) == 2
-    with pytest.raises(
-        InputError, match=r"task trec: words: answer word 'Description' is \[.*\] for this tokenizer, expected one"
-    ):
-        Templater(TASKS["trec"], tokens, "masked", False, 48).answer_ids()
 
 
 def test_collate_pads_on_the_right() -> None:

@@ -1,11 +1,13 @@
 """SuperGLUE, with FewGLUE's folders, and what makes rows of those tasks whose answer is more than a class.
 
-BoolQ, MultiRC and WiC read as in P-tuning's first patterns (THUDM/P-tuning @9857868, PT-Fewshot/data_utils/task_pvps.py),
-without the trainable word `the` in them; [SEP] stands between WiC's sentences there, which are one text here. CB reads
-as LPT's MNLI. Of COPA and WSC the model there writes the answer out, in many masks; here an answer is one word, and the
-wording of both is ours, on the same patterns. What a linear head reads of COPA, MultiRC, WiC and WSC is our wording, too.
-Encoder-decoders read what T5 does (Raffel et al. 2020, appendix D), without the task's name; of WSC the fields, since T5
-writes that answer out as well.
+BoolQ, MultiRC and WiC read as in P-tuning's first patterns (THUDM/P-tuning @9857868,
+PT-Fewshot/data_utils/task_pvps.py), without the trainable word `the` in them; [SEP] stands between WiC's sentences
+there, which are one text here. CB reads as LPT's MNLI. Of COPA and WSC the model there writes the answer out, in many
+masks; here an answer is one word, and the wording of both is ours, on the same patterns. What a linear head reads of
+COPA, MultiRC, WiC and WSC is our wording, too. Encoder-decoders read what T5 does (Raffel et al. 2020, appendix D),
+without the task's name; of WSC the fields, since T5 writes that answer out as well.
+
+FewGLUE's 32 training examples of WSC are all of one class, as they were made for writing the answer out.
 
 ReCoRD is not here: its answer is one of the entities of its passage, other ones in each example and of several tokens
 each, where the form of all tasks here is one answer word for each class.
