@@ -87,6 +87,7 @@ BACKBONES = {
         _built_in("toy-decoder", "gpt2"),
         _hub("bert-base", "google-bert/bert-base-uncased", "bert", 12),
         _hub("bert-large", "google-bert/bert-large-uncased", "bert", 24),
+        _hub("bert-large-cased", "google-bert/bert-large-cased", "bert", 24),
         _hub("roberta-base", "FacebookAI/roberta-base", "roberta", 12),
         _hub("roberta-large", "FacebookAI/roberta-large", "roberta", 24),
         _hub("albert-base", "albert/albert-base-v2", "albert", 12),

@@ -20,11 +20,21 @@ from bench.heads import HEADS, AnswerWords, HeadSettings
 from bench.landscape import Landscape
 from bench.methods import METHODS, Method
 from bench.perturb import Regularizer, class_of
+from bench.protocols import PROTOCOLS, facts
 from bench.records import Failure, Labels, Predicted, Record, Status, now
 from bench.seeds import VARY, Randomness, Vary, seed_of
 from bench.settings import Settings
 from bench.tasks import RANDOM, Regime, Task
 from bench.zero import Zero
+
+
+class Tuned(Settings):
+    """What a cell has to do with a choice of hyper-parameters on dev; see bench.tuning."""
+
+    role: Literal["tune", "report"]
+    setting: str  # of the choice: the same for all its candidates
+    candidate: str  # the values that this cell has
+    seeds: tuple[int, ...]  # that the choice was made on
 
 
 class Cell(Settings):
@@ -55,6 +65,8 @@ class Cell(Settings):
     checkpointing: bool = False  # recompute layers in the backward: non-reentrant
     kernels: Literal["auto", "reference", "compiled", "triton"] = "auto"  # the form of what perturbs
     landscape: Landscape | None = None  # loss surfaces around the trained weights; None: not measured
+    protocol: str | None = None  # the recipe of a paper that fills in what a matrix leaves open; see bench.protocols
+    tuning: Tuned | None = None  # set where a matrix has hyper-parameters to choose from
 
     @functools.cached_property
     def name(self) -> str:
@@ -101,7 +113,15 @@ class Cell(Settings):
             regularizer=self.regularizer.label,
             head=self.head.label,
             zero=self.zero.label,
+            departures=self.departures(),
         )
+
+    def departures(self) -> tuple[str, ...]:
+        """Where the cell has other values than its protocol."""
+        if self.protocol is None:
+            return ()
+        known = facts(self.backbone, self.task, self.method.kind, self.regularizer.kind)
+        return PROTOCOLS[self.protocol].departures(known, self.content())
 
     def without_result(
         self, status: Status, failure: Failure, started: str | None = None, predicted: Predicted | None = None
@@ -244,8 +264,11 @@ def compose_name(slugs: Mapping[str, str], jsons: Mapping[str, str]) -> str:
     """`backbone.task.regime.method.regularizer.zero.x<ranks>.s<seed>-<hash of all fields>`."""
     content = ",".join([f'"{name}":{jsons[name]}' for name in FIELDS])
     readable = ".".join([slugs[name] for name in READABLE])
-    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    return f"{readable}.x{slugs['ranks']}.s{slugs['seed']}-{digest}"
+    return f"{readable}.x{slugs['ranks']}.s{slugs['seed']}-{digest(content)}"
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
 def _plain(value: object) -> Any:
@@ -268,6 +291,7 @@ def rebuild(content: dict[str, Any]) -> Cell:
         "head": HEADS[content["head"]["kind"]],
         "zero": Zero,
         "landscape": Landscape,
+        "tuning": Tuned,
     }
     made: dict[str, Any] = {
         name: parts[name].model_validate(value) if name in parts and value is not None else value

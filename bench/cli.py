@@ -42,6 +42,7 @@ class Listing(str, Enum):
     methods = "methods"
     backbones = "backbones"
     tasks = "tasks"
+    protocols = "protocols"
     regularizers = "regularizers"
     kernels = "kernels"
     zero = "zero"

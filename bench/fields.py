@@ -16,6 +16,7 @@ from bench.heads import HEADS
 from bench.landscape import Landscape
 from bench.methods import METHODS
 from bench.perturb import SPACES, kinds_in
+from bench.protocols import PROTOCOLS
 from bench.settings import UNREADABLE, Problem, parse, parse_kind, shown, unknown
 
 Parser = Callable[[object, str, list[Problem]], Any]
@@ -32,6 +33,7 @@ def parser(name: str) -> Parser:
         "head": lambda value, path, problems: parse_kind(HEADS, value, path, problems),
         "zero": parse_zero,
         "landscape": _parse_landscape,
+        "protocol": _parse_protocol,
     }
     return special.get(name) or _parse_scalar(name)
 
@@ -58,6 +60,14 @@ def _parse_regularizer(value: object, path: str, problems: list[Problem]) -> Any
 def _parse_landscape(value: object, path: str, problems: list[Problem]) -> Landscape | None:
     """A mapping, which may be empty; null: no landscape."""
     return None if value is None else parse(Landscape, value, path, problems)
+
+
+def _parse_protocol(value: object, path: str, problems: list[Problem]) -> str | None:
+    """The name of one; null: none."""
+    if value is None or (isinstance(value, str) and value in PROTOCOLS):
+        return value
+    problems.append(Problem(path, unknown(value, PROTOCOLS)))
+    return None
 
 
 def _parse_scalar(name: str) -> Parser:

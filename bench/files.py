@@ -1,4 +1,4 @@
-"""Where things lie: shipped ds_configs and matrices, the user's cache, whole files written at once."""
+"""Where things lie: shipped ds_configs, matrices, published numbers; the user's cache; whole files written at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 CHECKOUT = PACKAGE.parent
+# what is shipped beside the package -> where a checkout has it
+SHIPPED = {"ds_configs": "ds_configs", "matrices": "launch/matrices", "published": "results/published"}
 
 
 def shipped(kind: str) -> Path:
-    """The folder of the named `ds_configs` or `matrices`: inside an installed package, or in the checkout."""
+    """The folder of one of SHIPPED: inside an installed package, or in the checkout."""
     installed = PACKAGE / "shipped" / kind
     if installed.is_dir():
         return installed
-    return CHECKOUT / {"ds_configs": "ds_configs", "matrices": "launch/matrices"}[kind]
+    return CHECKOUT / SHIPPED[kind]
 
 
 def shipped_names(kind: str, suffix: str) -> list[str]:

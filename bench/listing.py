@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from bench import files
+
+if TYPE_CHECKING:
+    from bench.tasks import Task
 
 Listing = tuple[list[str], list[list[str]]]  # head, rows
 
@@ -51,9 +54,26 @@ def backbones() -> Listing:
 
 def tasks() -> Listing:
     from bench.tasks import tasks as known
+    from bench.tasks.superglue import RECORD
 
-    rows = [[t.name, t.source, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric] for t in known().values()]
-    return ["name", "source", "fields", "answer words", "template", "metric"], rows
+    rows = [[t.name, ", ".join(t.fields), " / ".join(t.words), t.masked, t.metric, _where(t)] for t in known().values()]
+    own = ["{path: my_task.yaml}", "yours", "", "", "", "its file"]
+    none = ["(record)", "", "", "", "", RECORD]
+    return ["name", "fields", "answer words", "template", "metric", "where"], [*rows, own, none]
+
+
+def protocols() -> Listing:
+    from bench.protocols import PROTOCOLS
+
+    rows: list[list[str]] = []
+    for one in PROTOCOLS.values():
+        rows.append([one.name, one.title, f"seeds {' '.join(map(str, one.seeds))}" if one.seeds else "", one.source])
+        for rule in one.rules:
+            where = ", ".join(" or ".join(allowed) for allowed in rule.when.values()) or "every cell"
+            values = ", ".join(f"{path} {value}" for path, value in rule.values.items())
+            rows.append([one.name, where, values, rule.source])
+        rows += [[one.name, "done otherwise here", text, ""] for text in one.differs]
+    return ["name", "cells", "values", "source"], rows
 
 
 def zero() -> Listing:
@@ -84,11 +104,21 @@ LISTINGS: dict[str, Callable[[], Listing]] = {
     "methods": methods,
     "backbones": backbones,
     "tasks": tasks,
+    "protocols": protocols,
     "regularizers": regularizers,
     "kernels": kernels,
     "zero": zero,
     "matrices": matrices,
 }
+
+
+def _where(task: Task) -> str:
+    """Where its data is looked for."""
+    if task.source in ("built-in", "random"):
+        return task.source
+    folders = [f"$BENCH_DATA/{name}" for name in (task.folder, task.fewglue) if name]
+    hub = [" ".join(["hub", task.hub.path, task.hub.config or ""]).strip()] if task.hub else []
+    return ", ".join([*folders, *hub])
 
 
 def _fields(kind: type[BaseModel], hidden: set[str]) -> str:

@@ -6,21 +6,21 @@ Everything wrong in a file is reported at once, before anything starts.
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field
 
 from bench import files
-from bench.cells import Cell, compose_name, identity_json, slug
-from bench.fields import parser
-from bench.settings import UNREADABLE, InputError, Problem, Settings, shown, unknown
+from bench.cells import Cell
+from bench.choices import FILLED, Block, Choices, Given, Reader, givens
+from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
+from bench.tuning import Expander, Expansion
 
-KEYS = ("name", "defaults", "axes", "include", "exclude")
+KEYS = ("name", "defaults", "axes", "include", "exclude", "tuning")
+UNDECIDED = "found a list to choose from, expected `tuning: {seeds: [...]}` in the file, or several values of the axis"
 _OPTIONAL = {name: info for name, info in Cell.model_fields.items() if not info.is_required()}
 DEFAULTS: dict[str, object] = {
     "regime": "full",
@@ -29,77 +29,73 @@ DEFAULTS: dict[str, object] = {
 }  # where Cell has none
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """One value of one field, and where the file has it."""
+class Tuning(Settings):
+    """How lists of hyper-parameters are decided."""
 
-    value: Any
-    path: str
-
-    @functools.cached_property
-    def json(self) -> str:
-        return identity_json(self.value)
-
-    @functools.cached_property
-    def slug(self) -> str:
-        return slug(self.value)
-
-
-Block = dict[str, list[Choice]]  # a product of choices: the axes, or one entry of include
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
 
 
 @dataclass
 class Matrix:
     file: str
     name: str
+    reader: Reader = field(default_factory=Reader)
     axes: Block | None = None
     include: list[Block] = field(default_factory=list)
     exclude: list[dict[str, Any]] = field(default_factory=list)
+    tuning_seeds: tuple[int, ...] = ()
 
     def expand(self) -> list[Cell]:
-        """The cells in the file's order, each once. InputError names what does not go together."""
-        cells: dict[str, Cell] = {}
+        """The cells in the file's order, each once; of what is chosen later, the first candidate."""
+        return self.expansion().every()
+
+    def expansion(self) -> Expansion:
+        """What runs first, and what waits for a choice. InputError names what does not go together."""
         problems: dict[Problem, None] = {}
+
+        def check(choices: Choices, cell: Cell) -> None:
+            for name, message in cell.problems():
+                problems[Problem(choices[name].path, message)] = None
+            candidate = next((choices[name] for name in FILLED if choices[name].given.candidate), None)
+            if candidate is not None and not self.tuning_seeds:
+                problems[Problem(candidate.path, UNDECIDED)] = None
+            elif candidate is not None and cell.seed in self.tuning_seeds:
+                message = f"found {cell.seed}, which is a tuning seed: expected others to report"
+                problems[Problem(choices["seed"].path, message)] = None
+
+        expander = Expander(self.tuning_seeds, check)
         for block in ([self.axes] if self.axes else []) + self.include:
-            for choices in self._kept(block, problems) if block is self.axes else _product(block):
-                cell = _cell(choices)
-                for name, message in cell.problems():
-                    problems[Problem(choices[name].path, message)] = None
-                cells.setdefault(cell.name, cell)
+            product = self.reader.product(block)
+            for choices in self._kept(product, problems) if block is self.axes else product:
+                expander.add(choices)
+        problems |= self.reader.problems
         if problems:
             raise InputError(self.file, problems)
-        return list(cells.values())
+        return expander.made
 
-    def _kept(self, block: Block, problems: dict[Problem, None]) -> Iterator[dict[str, Choice]]:
-        """The product without what is excluded; a rule that matches nothing is a problem."""
-        rules = [
-            [(name, {c for c in block[name] if matches(pattern, c.value)}) for name, pattern in rule.items()]
-            for rule in self.exclude
-        ]
-        used = [False] * len(rules)
-        for choices in _product(block):
-            hits = [i for i, rule in enumerate(rules) if all(choices[name] in allowed for name, allowed in rule)]
+    def _kept(self, product: Iterator[Choices], problems: dict[Problem, None]) -> Iterator[Choices]:
+        """Without what is excluded; a rule that matches nothing is a problem."""
+        used = [False] * len(self.exclude)
+        known: dict[tuple[int, str, int], bool] = {}
+
+        def hit(i: int, rule: dict[str, Any], choices: Choices) -> bool:
+            for name, pattern in rule.items():
+                key = (i, name, id(choices[name]))
+                if key not in known:
+                    known[key] = matches(pattern, choices[name].value)
+                if not known[key]:
+                    return False
+            return True
+
+        for choices in product:
+            hits = [i for i, rule in enumerate(self.exclude) if hit(i, rule, choices)]
             for i in hits:
                 used[i] = True
             if not hits:
                 yield choices
-        for i, hit in enumerate(used):
-            if not hit:
+        for i, was_used in enumerate(used):
+            if not was_used:
                 problems[Problem(f"exclude[{i}]", f"found {shown(self.exclude[i])}, which matches no cell")] = None
-
-
-def _product(block: Block) -> Iterator[dict[str, Choice]]:
-    names = list(block)
-    for choices in itertools.product(*block.values()):
-        yield dict(zip(names, choices, strict=True))
-
-
-def _cell(choices: dict[str, Choice]) -> Cell:
-    cell = Cell.model_construct(**{name: choice.value for name, choice in choices.items()})
-    slugs = {name: choice.slug for name, choice in choices.items()}
-    # the cached property, from parts that many cells share
-    vars(cell)["name"] = compose_name(slugs, {name: choice.json for name, choice in choices.items()})
-    return cell
 
 
 def matches(pattern: object, value: object) -> bool:
@@ -129,23 +125,18 @@ def load(matrix: str) -> Matrix:
     """Read and check a matrix. InputError names every fault of the file."""
     file = find(matrix)
     problems: list[Problem] = []
-    try:
-        data = yaml.load(file.read_text("utf-8"), _Loader)
-    except (yaml.YAMLError, *UNREADABLE) as error:
-        raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
-    if not isinstance(data, dict):
-        raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, expected a mapping with {KEYS}")])
+    data = read_yaml(file, KEYS)
     problems += [Problem(str(key), "unknown key: " + unknown(key, KEYS)) for key in data if key not in KEYS]
     made = Matrix(str(file), str(data.get("name", file.stem)))
-    base = {name: [Choice(info.get_default(), name)] for name, info in _OPTIONAL.items()}
-    base |= _choices(DEFAULTS, "default", problems)
-    base |= _choices(_mapping(data.get("defaults"), "defaults", problems), "defaults", problems)
+    base = {name: [Given(info.get_default(), name, own=False)] for name, info in _OPTIONAL.items()}
+    base |= givens(DEFAULTS, "default", problems, own=False)
+    base |= givens(_mapping(data.get("defaults"), "defaults", problems), "defaults", problems)
     if axes := _mapping(data.get("axes"), "axes", problems):
-        made.axes = _block(base, _choices(axes, "axes", problems), "axes", problems)
+        made.axes = _block(made.reader, base, givens(axes, "axes", problems), "axes", problems)
     for i, entry in enumerate(_list(data.get("include"), "include", problems)):
         path = f"include[{i}]"
-        fields = _choices(_mapping(entry, path, problems), path, problems)
-        made.include.append(_block(base, fields, path, problems))
+        fields = givens(_mapping(entry, path, problems), path, problems)
+        made.include.append(_block(made.reader, base, fields, path, problems))
     if not axes and not made.include:
         problems.append(Problem("axes", "missing, expected at least one of axes and include"))
     for i, entry in enumerate(_list(data.get("exclude"), "exclude", problems)):
@@ -154,49 +145,21 @@ def load(matrix: str) -> Matrix:
             problems.append(Problem(f"exclude[{i}]", "found nothing in it, expected fields and values to leave out"))
         for key in rule.keys() - Cell.model_fields.keys():
             problems.append(Problem(f"exclude[{i}].{key}", "unknown field: " + unknown(key, Cell.model_fields)))
+    if "tuning" in data and (tuning := parse(Tuning, data["tuning"], "tuning", problems)) is not None:
+        made.tuning_seeds = tuning.seeds
+    problems += made.reader.problems
     if problems:
         raise InputError(str(file), problems)
     return made
 
 
-def _block(base: Block, fields: Block, path: str, problems: list[Problem]) -> Block:
+def _block(reader: Reader, base: Block, fields: Block, path: str, problems: list[Problem]) -> Block:
     """`fields` last, so that the last of them varies fastest."""
-    block = {name: choices for name, choices in base.items() if name not in fields} | fields
-    for name in Cell.model_fields.keys() - block.keys():
-        problems.append(Problem(f"{path}.{name}", "missing, expected a value or a list of values"))
+    block = {name: several for name, several in base.items() if name not in fields} | fields
+    missing = Cell.model_fields.keys() - block.keys()
+    problems += [Problem(f"{path}.{name}", "missing, expected a value or a list of values") for name in sorted(missing)]
+    reader.check(block)
     return block
-
-
-def _choices(fields: Mapping[str, object], path: str, problems: list[Problem]) -> Block:
-    """Per field its choices: a list gives several, anything else one."""
-    made: Block = {}
-    for name, given in fields.items():
-        place = f"{path}.{name}"
-        if name not in Cell.model_fields:
-            problems.append(Problem(place, "unknown field: " + unknown(name, Cell.model_fields)))
-            continue
-        several = given if isinstance(given, list) else [given]
-        if not several:
-            problems.append(Problem(place, "found an empty list, expected at least one value"))
-        for i, raw in enumerate(several):
-            here = f"{place}[{i}]" if isinstance(given, list) else place
-            for one in _spread(raw, here, problems) if name == "method" else [raw]:
-                made.setdefault(name, []).append(Choice(parser(name)(one, here, problems), here))
-    return made
-
-
-def _spread(raw: object, path: str, problems: list[Problem]) -> list[object]:
-    """A method whose recipe lists several values, as one method for each combination of them."""
-    if not isinstance(raw, Mapping) or not isinstance(recipe := raw.get("recipe"), Mapping):
-        return [raw]
-    lists = {k: v for k, v in recipe.items() if isinstance(v, list) and k != "betas"}
-    for key, values in lists.items():
-        if not values:
-            problems.append(Problem(f"{path}.recipe.{key}", "found an empty list, expected at least one value"))
-    return [
-        {**raw, "recipe": {**recipe, **dict(zip(lists, values, strict=True))}}
-        for values in itertools.product(*lists.values())
-    ]
 
 
 def _mapping(value: object, path: str, problems: list[Problem]) -> dict[str, Any]:
@@ -213,15 +176,3 @@ def _list(value: object, path: str, problems: list[Problem]) -> list[Any]:
         return value or []
     problems.append(Problem(path, f"found {shown(value)}, expected a list"))
     return []
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, not the last one's victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)

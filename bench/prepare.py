@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from bench import data, random_tokens, toy
+from bench.answer_words import answer_ids, tokens_of
 from bench.backbones import Backbone
 from bench.batches import EVALUATION_BATCH, collate
 from bench.cells import Cell, identity_json
@@ -99,13 +101,20 @@ def locate(backbone: Backbone) -> str:
 def vocabulary(cell: Cell, location: str, rows: int) -> Vocabulary:
     """`rows`: of the word embeddings; some tokenizers know more tokens."""
     tokens = tokenizer(location, cell.backbone.revision)
-    special = set(tokens.all_special_ids)
     return Vocabulary(
-        classes=[tokens.encode(f" {word}", add_special_tokens=False) for word in cell.task.words],
-        ordinary=[i for i in range(min(len(tokens), rows)) if i not in special],
+        classes=[tokens_of(tokens, word) for word in cell.task.words],
+        ordinary=ordinary(location, cell.backbone.revision, rows),
         pad=tokens.pad_token_id if tokens.pad_token_id is not None else 0,
         mask=tokens.mask_token_id,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def ordinary(location: str, revision: str | None, rows: int) -> tuple[int, ...]:
+    """Every token that is no special one."""
+    tokens = tokenizer(location, revision)
+    special = set(tokens.all_special_ids)
+    return tuple(i for i in range(min(len(tokens), rows)) if i not in special)
 
 
 _encoded: dict[str, list[Encoded]] = {}  # of this process, by task, backbone, head and split
@@ -121,17 +130,18 @@ def encode(cell: Cell, location: str, plain: bool, max_length: int, rows: int) -
     def of(examples: Sequence[data.Example], kept_as: str | None = None) -> list[Encoded]:
         if kept_as is not None and (key := f"{same}{kept_as}") in _encoded:
             return _encoded[key]
-        made = [templater.encode(example.texts, example.label) for example in examples]
+        made = templater.encode_all([one.texts for one in examples], [one.label for one in examples])
         if kept_as is not None:
             _encoded[f"{same}{kept_as}"] = made
         return made
 
+    words = range(len(cell.task.words))
     return Encodings(
         train=of(splits.train),
         dev=of(splits.dev),
         test=of(splits.test, "test"),
         splits=splits,
-        answer_ids=list(range(len(cell.task.words))) if plain else templater.answer_ids(),
+        answer_ids=[*words] if plain else answer_ids(cell.task, cell.backbone, tokens),
         vocabulary=vocabulary(cell, location, rows),
         templater=templater,
     )

@@ -44,6 +44,7 @@ class Labels(Settings):
     regularizer: str
     head: str
     zero: str
+    departures: tuple[str, ...] = ()  # from the protocol that the cell follows
 
 
 class Failure(Settings):
@@ -244,10 +245,15 @@ def parse(content: str | bytes) -> Record:
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def read_all(results: Path) -> Reading:
-    """Every record below `results`, sorted by name. What is no record is named, and the rest goes on."""
+def read_all(results: Path, names: set[str] | None = None) -> Reading:
+    """Every record below `results`, or those of these cells, sorted by name.
+
+    What is no record is named, and the rest goes on.
+    """
     reading = Reading()
     for file in sorted(folder(results).glob("*.json")):
+        if names is not None and file.stem not in names:
+            continue
         try:
             record = parse(file.read_bytes())
             if record.name != file.stem:

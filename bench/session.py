@@ -15,11 +15,32 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import board, data, files, launch, matrix, records, toy
+from bench import answer_words, board, data, files, launch, matrix, records, toy
 from bench.cells import Cell, identity_json
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
 from bench.settings import InputError, Problem
+
+
+@dataclass(frozen=True)
+class How:
+    """What one `bench run` is asked to do."""
+
+    name: str
+    retry: list[str]
+    limit: int | None
+    dry: bool
+    preflight: bool
+    predict: bool
+    budget: int | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How cells ended that ran together."""
+
+    complete: bool = False  # every one of them has a record
+    done: bool = False  # and all say ok
 
 
 @dataclass
@@ -44,25 +65,45 @@ class Session:
         `predict`: run dry first, for the records. `budget`: bytes of a device; cells that need more are not run.
         """
         loaded = matrix.load(name)
-        cells = loaded.expand()
-        if not dry:
-            self._forget(cells, retry)
-        left = launch.pending(cells, self.results)[:limit]
-        where = Launch(self.results, self.hostfile, self.arguments)
-        self.say(f"{len(cells)} cells, {len(left)} to run, results in {self.results}")
+        cells = loaded.expansion()
+        how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
+        waiting = f", then {count} choices on dev" if (count := len(cells.decisions)) else ""
+        first = self._stage(cells.first(), how, waiting)
         if dry:
+            return 0
+        decided, without = cells.decided(self._dev()) if first.complete else ([], [])
+        for title in without:
+            self.say(f"nothing to choose from, every candidate failed: {title}")
+        second = self._stage(decided, how) if decided else Stage(done=not cells.decisions)
+        self._finish([*cells.first(), *decided])
+        return 0 if first.done and second.done and not without else 1
+
+    def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
+        """Runs those of `cells` that have no record."""
+        if not how.dry:
+            self._forget(cells, how.retry)
+        left = launch.pending(cells, self.results)[: how.limit]
+        where = Launch(self.results, self.hostfile, self.arguments)
+        self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
+        if how.dry:
             for group in launch.groups(left):
                 self.say(f"{len(group)} cells: {shlex.join(launch.command(group[0].ranks, Path('QUEUE'), where))}")
-            return 0
+            return Stage()
         started = True
         if left:
             check_environment(left)
             check_data(left)
-            if predict or budget is not None:
-                left = self._predict(left, where, budget)
-            started = self._launch(loaded.name, left, where, preflight)
-        done = self._finish(cells)
-        return 0 if started and done else 1
+            check_answer_words(left)
+            if how.predict or how.budget is not None:
+                left = self._predict(left, where, how.budget)
+            started = self._launch(how.name, left, where, how.preflight)
+        found = records.read_all(self.results, {cell.name for cell in cells}).records
+        complete = started and len(found) == len(cells)
+        return Stage(complete, complete and all(record.status == "ok" for record in found))
+
+    def _dev(self) -> dict[str, float | None]:
+        """The score on dev of every record; None of what failed."""
+        return {r.name: r.quality.dev if r.quality else None for r in records.read_all(self.results).records}
 
     def _predict(self, cells: list[Cell], where: Launch, budget: int | None) -> list[Cell]:
         """The cells that fit or of which that is not known; the others get a record that says what they need."""
@@ -119,8 +160,8 @@ class Session:
         for name in records.recorded(self.results) & {cell.name for cell in cells} - keep:
             records.path(self.results, name).unlink()
 
-    def _finish(self, cells: list[Cell]) -> bool:
-        """Writes the boards, prints that of `cells`; whether all of them are done."""
+    def _finish(self, cells: list[Cell]) -> None:
+        """Writes the boards and prints that of `cells`."""
         reading = records.read_all(self.results)
         for line in reading.unreadable:
             self.say(f"left out: {line}")
@@ -129,11 +170,10 @@ class Session:
         mine = [record for record in reading.records if record.name in names]
         self.say(board.markdown(mine, details=False))
         counts: Counter[str] = Counter(record.status for record in mine)
-        if missing := len(cells) - len(mine):
+        if missing := len(names) - len(mine):
             counts["without a record"] = missing
         self.say(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
         self.say(" ".join(map(str, written)))
-        return set(counts) <= {"ok"}
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)
@@ -156,6 +196,29 @@ def check_data(cells: list[Cell]) -> None:
     for samples in by_task.values():
         for cell in samples.values():
             data.split(cell.task, cell.regime, cell.seed_of("sample"))
+
+
+def check_answer_words(cells: list[Cell]) -> None:
+    """Whether they are tokens, where the tokenizer is at hand; else that is seen when a cell starts.
+
+    InputError names those of all cells that are none.
+    """
+    asked = {
+        (identity_json(cell.backbone), identity_json(cell.task)): cell
+        for cell in cells
+        if cell.head.kind == "answer_words" and not cell.cost_only
+    }
+    problems: dict[str, InputError] = {}
+    for cell in asked.values():
+        try:
+            answer_words.check(cell.task, cell.backbone)
+        except InputError as error:
+            problems[str(error)] = error
+    if problems:
+        faults = [
+            Problem(f"{error.file}: {one.path}", one.message) for error in problems.values() for one in error.problems
+        ]
+        raise InputError("answer words", faults)
 
 
 def prepare_backbones(cells: list[Cell], console: Console) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 # what reading a file may raise besides what its parser promises: constructors of YAML tags raise all of these
@@ -61,6 +64,30 @@ def unknown(found: object, names: Iterable[str]) -> str:
     return f"found {shown(found)}, expected one of {', '.join(names)}{nearest(found, names)}"
 
 
+def read_yaml(file: Path, keys: Iterable[str]) -> dict[Any, Any]:
+    """The mapping that a YAML file holds. InputError says what it is instead; `keys` are those it should have."""
+    try:
+        data = yaml.load(file.read_text("utf-8"), _Loader)
+    except (yaml.YAMLError, *UNREADABLE) as error:
+        raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
+    if not isinstance(data, dict):
+        expected = f"expected a mapping with {', '.join(keys)}"
+        raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, {expected}")])
+    return data
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -93,6 +120,7 @@ def parse_kind(kinds: Mapping[str, type[S]], value: object, path: str, problems:
 def _explain(kind: type[BaseModel], path: str, detail: Any) -> Problem:
     """One pydantic error as a Problem."""
     place = path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    place = place.removeprefix(".")
     if detail["type"] == "extra_forbidden":
         key = detail["loc"][-1]
         owner = _owner(kind, detail["loc"][:-1])
@@ -100,18 +128,31 @@ def _explain(kind: type[BaseModel], path: str, detail: Any) -> Problem:
     if detail["type"] == "missing":
         return Problem(place, "missing, expected a value")
     message = detail["msg"].removeprefix("Value error, ")
+    if named := re.fullmatch(r"([\w\[\]]+): (found .*)", message, re.DOTALL):  # by a validator of the whole
+        return Problem(f"{place}.{named[1]}", named[2])
+    if detail["type"] == "string_type" and isinstance(detail["input"], bool):
+        message += " (YAML takes yes, no, on and off for true and false: put quotes around them)"
     return Problem(place, f"found {shown(detail['input'])}, expected: {message[0].lower()}{message[1:]}")
 
 
 def _owner(kind: type[BaseModel], location: tuple[object, ...]) -> type[BaseModel]:
     """The settings class at `location` inside `kind`, as far as the fields tell."""
     for part in location:
+        if isinstance(part, int):
+            continue
         field = kind.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
+        inner = _settings_in(field.annotation) if field else None
+        if inner is None:
             return kind
-        if issubclass(field.annotation, BaseModel):
-            kind = field.annotation
+        kind = inner
     return kind
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    """The first settings class of an annotation: `Table` of `tuple[Table, ...]`, `Beside` of `Beside | None`."""
+    if get_origin(annotation) is None:
+        return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return next((found for each in get_args(annotation) if (found := _settings_in(each))), None)
 
 
 def departures(settings: Settings, hidden: set[str]) -> list[str]:

@@ -32,6 +32,7 @@ _QWEN: Shape = {"rope_theta": 1000000.0, "rms_norm_eps": 1e-6}
 SHAPES: dict[str, Shape] = {
     "bert-base": _BASE,
     "bert-large": _LARGE,
+    "bert-large-cased": _LARGE | {"vocab_size": 28996},
     "roberta-base": _BASE | _ROBERTA,
     "roberta-large": _LARGE | _ROBERTA,
     "albert-base": _BASE | {"embedding_size": 128, "hidden_act": "gelu_new"},

@@ -7,15 +7,19 @@ characters came from a field and which from the template.
 from __future__ import annotations
 
 import functools
+import math
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.settings import InputError, Problem
 from bench.tasks import Task
+
+CHUNK = 1000  # texts that are tokenised at once
+TEMPLATE = -1  # whose a token is that is no field's: the template's, or special
 
 
 @dataclass(frozen=True)
@@ -29,15 +33,28 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a field, or the mask, stands: characters `start` to `end` of one of the tokenised sequences."""
+    """Where a field, the mask or words of the template stand: characters `start` to `end` of one of the sequences."""
 
+    name: str | None  # of the field, or mask; None: the template's
     sequence: int
     start: int
     end: int
 
-    def holds(self, sequence: int | None, offsets: tuple[int, int]) -> bool:
-        """Whether a token with these offsets has characters of it."""
-        return sequence == self.sequence and offsets[0] < self.end and offsets[1] > self.start
+
+class Filled(NamedTuple):
+    """What goes to the tokenizer, and what is where in it."""
+
+    sequences: tuple[str, ...]  # one or two
+    spans: list[Span]
+
+
+class Tokens(NamedTuple):
+    """A tokenised example."""
+
+    encoding: Any
+    spans: list[Span]
+    starts: np.ndarray  # [T] first character of each token
+    owners: np.ndarray  # [T] position in `Templater.owned`, or TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -47,84 +64,131 @@ class Templater:
     task: Task
     tokenizer: Any
     form: str  # of the backbone: masked, causal or encoder_decoder
-    plain: bool  # the fields alone, without template: what a linear head reads
+    plain: bool  # the task's sequences, without an answer: what a linear head reads
     max_length: int
 
     def encode(self, texts: Sequence[str], label: int) -> Encoded:
         """Texts that are too long are cut at their end, the longest first; the template stays whole."""
+        return self.encode_all([texts], [label])[0]
+
+    def encode_all(self, examples: Sequence[Sequence[str]], labels: Sequence[int]) -> list[Encoded]:
+        """As `encode`, many at once."""
+        made: list[Encoded] = []
+        for start in range(0, len(examples), CHUNK):
+            part = examples[start : start + CHUNK]
+            found = map(self._fitting, part, self._tokenize(part))
+            made += map(self._encoded, found, labels[start : start + CHUNK])
+        return made
+
+    @functools.cached_property
+    def templates(self) -> tuple[str, ...]:
+        """What is filled in: one text, or the two of a pair as the tokenizer writes pairs."""
+        if not self.plain:
+            return (self.task.template(self.form),)
+        return (" ".join(self.task.sequences),) if self.form == "causal" else self.task.sequences
+
+    @functools.cached_property
+    def owned(self) -> tuple[str, ...]:
+        """What tokens may belong to."""
+        return (*self.task.fields, "mask")
+
+    @functools.cached_property
+    def perturbed(self) -> np.ndarray:
+        """[owned + 1] int64: 1 for those whose tokens are eligible; the last is TEMPLATE."""
+        fields = [int(name not in self.task.fixed) for name in self.task.fields]
+        return np.array([*fields, 0, 0])
+
+    def _tokenize(self, examples: Sequence[Sequence[str]]) -> list[Tokens]:
+        filled = [self._fill(texts) for texts in examples]
+        core = self.tokenizer.backend_tokenizer
+        core.no_truncation()
+        core.no_padding()
+        encodings = core.encode_batch(
+            [one.sequences[0] if len(one.sequences) == 1 else one.sequences for one in filled]
+        )
+        return [self._found(encoding, one.spans) for encoding, one in zip(encodings, filled, strict=True)]
+
+    def _fill(self, texts: Sequence[str]) -> Filled:
+        mask = self.tokenizer.mask_token or ""
+        values = dict(zip(self.task.fields, texts, strict=True)) | {"mask": mask}
+        made = [fill(template, values, i) for i, template in enumerate(self.templates)]
+        return Filled(tuple(text for text, _ in made), [span for _, spans in made for span in spans])
+
+    def _found(self, encoding: Any, spans: list[Span]) -> Tokens:
+        """Whose each token is. One with characters of field and template is the template's; special ones have none."""
+        offsets = np.array(encoding.offsets).reshape(-1, 2)
+        starts, ends = offsets[:, 0], offsets[:, 1]
+        owners = np.full(len(starts), TEMPLATE)
+        # of two fields without anything between them the first has the token that they share; a mask token may take in
+        # the space before it
+        for span in sorted(spans, key=lambda span: (span.name == "mask", span.name is None, -span.start)):
+            holds = (starts < span.end) & (ends > span.start)
+            if len(self.templates) > 1:
+                holds &= np.array([sequence == span.sequence for sequence in encoding.sequence_ids])
+            owners[holds] = TEMPLATE if span.name is None else self.owned.index(span.name)
+        return Tokens(encoding, spans, starts, owners)
+
+    def _fitting(self, texts: Sequence[str], tokens: Tokens) -> Tokens:
+        """The tokens of `texts`, cut until they are no more than `max_length`."""
         texts = list(texts)
-        while True:
-            encoding, spans = self._tokenize(texts)
-            owners = [self._owner(encoding, spans, i) for i in range(len(encoding.ids))]
-            excess = len(encoding.ids) - self.max_length
-            if excess <= 0:
-                return self._encoded(encoding, owners, label)
-            self._cut(texts, encoding, spans, owners, excess)
+        while (excess := len(tokens.owners) - self.max_length) > 0:
+            self._cut(texts, tokens, excess)
+            (tokens,) = self._tokenize([texts])
+        return tokens
 
-    def answer_ids(self) -> list[int]:
-        """The token of each answer word, as it stands behind a space. InputError names a word that is no one token."""
-        ids: list[int] = []
-        for word in self.task.words:
-            tokens = self.tokenizer.encode(f" {word}", add_special_tokens=False)
-            if len(tokens) != 1 or tokens[0] == self.tokenizer.unk_token_id:
-                found = self.tokenizer.convert_ids_to_tokens(tokens)
-                message = f"answer word {word!r} is {found} for this tokenizer, expected one known token"
-                raise InputError(f"task {self.task.name}", [Problem("words", message)])
-            ids.append(tokens[0])
-        return ids
-
-    def _tokenize(self, texts: list[str]) -> tuple[Any, dict[str, Span]]:
-        """The encoding, and where each field (and the mask) stands in it."""
-        fields = self.task.fields
-        if self.plain and self.form != "causal":  # a pair as the tokenizer writes pairs
-            encoding = self.tokenizer(*texts)[0]
-            return encoding, {name: Span(i, 0, len(texts[i])) for i, name in enumerate(fields)}
-        template = self.task.masked if self.form == "masked" else self.task.causal
-        if self.plain:
-            template = " ".join(f"{{{name}}}" for name in fields)
-        values = dict(zip(fields, texts, strict=True)) | {"mask": self.tokenizer.mask_token or ""}
-        text, spans = fill(template, values)
-        return self.tokenizer(text)[0], spans
-
-    def _owner(self, encoding: Any, spans: dict[str, Span], token: int) -> str | None:
-        """The field a token came from, `mask`, or None for special and template tokens."""
-        place = encoding.sequence_ids[token], encoding.offsets[token]
-        return next((name for name, span in spans.items() if span.holds(*place)), None)
-
-    def _cut(
-        self,
-        texts: list[str],
-        encoding: Any,
-        spans: dict[str, Span],
-        owners: list[str | None],
-        excess: int,
-    ) -> None:
+    def _cut(self, texts: list[str], tokens: Tokens, excess: int) -> None:
         """Shortens the text with most tokens, down to the length of the next at most."""
         fields = self.task.fields
-        counts = sorted(((owners.count(name), i) for i, name in enumerate(fields)), reverse=True)
+        counts = sorted(((int((tokens.owners == i).sum()), i) for i in range(len(fields))), reverse=True)
         most, longest = counts[0]
         second = counts[1][0] if len(counts) > 1 else 0
         drop = min(excess, max(most - second, 1))
         if most <= drop:
             message = f"found {self.max_length}, too short for the template of task {self.task.name}"
             raise InputError("cell", [Problem("max_length", message)])
-        tokens = [i for i, owner in enumerate(owners) if owner == fields[longest]]
-        end = encoding.offsets[tokens[-drop]][0] - spans[fields[longest]].start
+        places = [span for span in tokens.spans if span.name == fields[longest]]
+        first = np.flatnonzero(tokens.owners == longest)[: math.ceil(most / len(places))]  # those of its first place
+        end = int(tokens.starts[first[-math.ceil(drop / len(places))]]) - places[0].start
         texts[longest] = texts[longest][: max(end, 0)].rstrip()
 
-    def _encoded(self, encoding: Any, owners: list[str | None], label: int) -> Encoded:
-        length = len(encoding.ids)
+    def _encoded(self, tokens: Tokens, label: int) -> Encoded:
+        encoding, owners = tokens.encoding, tokens.owners
+        length = len(owners)
         if self.form == "causal":  # some tokenizers close a text; the answer follows what is still open
-            while length > 1 and encoding.special_tokens_mask[length - 1]:
+            special = encoding.special_tokens_mask
+            while length > 1 and special[length - 1]:
                 length -= 1
-        answer = owners.index("mask") if self.form == "masked" and not self.plain else length - 1
+        masked = self.form == "masked" and not self.plain
         return Encoded(
             ids=np.array(encoding.ids[:length]),
-            eligible=np.array([int(owner in self.task.fields) for owner in owners[:length]]),
+            eligible=self.perturbed[owners[:length]],
             segments=np.array(encoding.type_ids[:length]),
-            answer=answer,
+            answer=int(np.flatnonzero(owners == self.owned.index("mask"))[0]) if masked else length - 1,
             label=label,
         )
+
+
+def fill(template: str, values: Mapping[str, str], sequence: int = 0) -> tuple[str, list[Span]]:
+    """The template with its fields filled in, and where they and its own words stand."""
+    made = ""
+    spans: list[Span] = []
+    for literal, before, words, name in _pieces(template):
+        if words:
+            spans.append(Span(None, sequence, len(made) + before, len(made) + before + words))
+        made += literal
+        if name is not None:
+            spans.append(Span(name, sequence, len(made), len(made) + len(values[name])))
+            made += values[name]
+    return made, spans
+
+
+@functools.lru_cache(maxsize=64)
+def _pieces(template: str) -> list[tuple[str, int, int, str | None]]:
+    """What stands before each field and after the last: text, characters of space before its words, of its words."""
+    return [
+        (literal, len(literal) - len(literal.lstrip()), len(literal.strip()), name)
+        for literal, name, _, _ in string.Formatter().parse(template)
+    ]
 
 
 @functools.lru_cache(maxsize=8)
@@ -132,15 +196,3 @@ def tokenizer(location: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(location, revision=revision or "main")
-
-
-def fill(template: str, values: dict[str, str]) -> tuple[str, dict[str, Span]]:
-    """The template with its fields filled in, and where each stands."""
-    made = ""
-    spans: dict[str, Span] = {}
-    for literal, name, _, _ in string.Formatter().parse(template):
-        made += literal
-        if name is not None:
-            spans[name] = Span(0, len(made), len(made) + len(values[name]))
-            made += values[name]
-    return made, spans

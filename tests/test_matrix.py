@@ -52,9 +52,10 @@ def test_product_include_and_exclude(expand: Expand) -> None:
     assert [c.seed for c in cells[:8]] == [0, 0, 1, 0, 0, 1, 0, 1], "the last axis of the file varies fastest"
 
 
-def test_a_recipe_keeps_what_is_not_given_and_lists_spread(expand: Expand) -> None:
+def test_a_recipe_keeps_what_is_not_given(expand: Expand) -> None:
     rates = [1e-3, 1e-2]
-    cells = expand({"method": {"kind": "late_prompt", "depth": 1, "recipe": {"learning_rate": rates}}})
+    method = {"kind": "late_prompt", "depth": 1}
+    cells = expand({"method": [{**method, "recipe": {"learning_rate": rate}} for rate in rates]})
     assert [c.method.recipe.learning_rate for c in cells] == rates
     assert {c.method.recipe.weight_decay for c in cells} == {0.1}
     assert [c.labels().recipe for c in cells] == ["", "learning_rate=0.01"], "only departures are named"

@@ -18,7 +18,7 @@ from bench.records import Cost, Failure, Labels, Memory, Quality, Quantiles, Rec
 
 def record(name: str = "a", seed: int = 0, test: float | None = 0.8, **changes: Any) -> Record:
     """A record as a finished cell leaves it; `test` None for one that failed."""
-    labels = {key: key for key in Labels.model_fields} | {"recipe": ""}
+    labels: dict[str, Any] = {key: key for key in Labels.model_fields} | {"recipe": "", "departures": ()}
     for key in labels.keys() & changes.keys():
         labels[key] = changes.pop(key)
     cell = {"method": labels["method"], "regularizer": labels["regularizer"], "seed": seed, "ranks": 2}

@@ -20,6 +20,10 @@ TOP_LEVEL = {
 # a package of ours -> those of ours it must not import at the top of a file or anywhere else
 FORBIDDEN = {
     "records": {"cells", "matrix", "methods", "perturb", "landscape", "stack", "engine", "train", "launch", "board"},
+    "published": {
+        *("cells", "matrix", "tasks", "backbones", "methods", "perturb", "landscape", "stack", "engine", "train"),
+        *("launch", "board"),
+    },
     "board": {"cells", "matrix", "methods", "perturb", "landscape", "stack", "engine", "train", "launch", "tasks"},
     "stack": {"cells", "matrix", "methods", "perturb", "prompts", "engine", "train", "launch", "board", "data"},
     "prompts": {"cells", "matrix", "methods", "perturb", "engine", "train", "launch", "board", "data"},
@@ -156,10 +160,11 @@ def test_a_wheel_works_outside_the_checkout_and_without_git(tmp_path: Path) -> N
 import sys
 sys.path.insert(0, {str(tmp_path / "site")!r})
 import bench
-from bench import environment, files, matrix
+from bench import environment, files, matrix, published
 assert bench.__file__.startswith({str(tmp_path)!r}), bench.__file__
 assert environment.commit() == (None, None)
 assert len(matrix.load("quickstart").expand()) >= 36
+assert published.figures()
 print(*files.shipped_names("ds_configs", ".json"))
 """
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as library
 import io
 
+from bench.board.grouping import role
 from bench.board.memory import least_peak, neediest
 from bench.records import OWNERS, Record, Surface
 
@@ -28,6 +29,8 @@ def line(record: Record) -> dict[str, object]:
     cell, quality, cost = record.cell, record.quality, record.cost
     step = cost.step_milliseconds if cost else None
     made: dict[str, object] = {"name": record.name, "status": record.status, **record.labels.model_dump()}
+    made |= {"protocol": cell.get("protocol"), "departures": "; ".join(record.labels.departures)}
+    made |= {"role": role(cell), "candidate": (cell.get("tuning") or {}).get("candidate")}
     made |= {
         key: cell.get(key) for key in ("ranks", "precision", "checkpointing", "steps", "batch_size", "select", "seed")
     }

@@ -1,7 +1,7 @@
 """Which records are compared with which: settings, rows and what a row sums up.
 
 A setting is everything in a cell but method, regularizer and seed. A row of its table is one method with one
-regularizer, over its seeds.
+regularizer, over its seeds. Cells that only served to choose hyper-parameters are in no setting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from bench.board import titles
 from bench.records import Record
 
-COMPARED = ("method", "regularizer", "seed")
+COMPARED = ("method", "regularizer", "seed", "tuning")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Row:
     method: str
     regularizer: str
     records: tuple[Record, ...]  # of all seeds, failures included
+
+    @property
+    def name(self) -> str:
+        """The method, with its regularizer if it has one."""
+        return self.method if self.regularizer == "none" else f"{self.method} with {self.regularizer}"
 
     @property
     def finished(self) -> list[Record]:
@@ -116,6 +121,8 @@ def groups(records: Iterable[Record], compared: Collection[str], title: Callable
     """Those that differ in the fields `compared` alone, by title and details, which no other group has."""
     found: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.name):
+        if role(record.cell) == "tune":
+            continue
         shared = {key: value for key, value in record.cell.items() if key not in compared}
         found.setdefault(key_of(shared), []).append(record)
     names = {content: (title(group[0]), titles.details(group[0])) for content, group in found.items()}
@@ -142,13 +149,26 @@ def _row(records: list[Record], all_rows: list[list[Record]]) -> Row:
     """The recipe is named only where two rows would look the same without it."""
     labels = records[0].labels
     same = [r for r in all_rows if (r[0].labels.method, r[0].labels.regularizer) == (labels.method, labels.regularizer)]
-    method = f"{labels.method} ({labels.recipe or 'own recipe'})" if len(same) > 1 else labels.method
+    tuned = candidate(records[0].cell)
+    method = f"{labels.method} ({labels.recipe or 'own recipe'})" if len(same) > 1 and not tuned else labels.method
+    if tuned:
+        method += f" (chosen: {tuned})"
     ordered = sorted(records, key=lambda record: (record.cell.get("seed", 0), record.name))
     return Row(method, labels.regularizer, tuple(ordered))
 
 
 def _best_first(row: Row) -> tuple[float, str, str]:
     return (-row.test.mean if row.test.mean is not None else 1.0, row.method, row.regularizer)
+
+
+def role(cell: dict[str, Any]) -> str | None:
+    """tune, report, or None where a cell has nothing to do with a choice of hyper-parameters."""
+    return (cell.get("tuning") or {}).get("role")
+
+
+def candidate(cell: dict[str, Any]) -> str | None:
+    """What was chosen for a cell that is reported."""
+    return cell["tuning"]["candidate"] if role(cell) == "report" else None
 
 
 def key_of(value: Any) -> str:

@@ -10,6 +10,7 @@ from bench.board.memory import memory
 from bench.board.regularizers import HEAD, costs
 from bench.board.speed import speed
 from bench.board.tables import UNKNOWN, decimals, number, table, text
+from bench.board.tuning import tuning
 from bench.board.zero import HEADING, zero
 from bench.records import Record
 
@@ -66,7 +67,7 @@ def markdown(records: list[Record], details: bool = True) -> str:
     if details and compared:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
     parts += [section(setting) + (folded(setting) if details else "") for setting in tables]
-    parts += [part for part in (compared, failures(records)) if part]
+    parts += [part for part in (compared, tuning(records), failures(records)) if part]
     return "\n".join(parts)
 
 
@@ -76,7 +77,21 @@ def section(setting: Setting) -> str:
     columns = {name: show for name, show in COLUMNS.items() if name not in left_out}
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
     board = f"## {text(setting.title)}\n\n{text(setting.details)}\n\n{table(list(columns), rows, left=2)}"
-    return board + regularizer_costs(setting)
+    return board + departures(setting) + regularizer_costs(setting)
+
+
+def departures(setting: Setting) -> str:
+    """Where cells do otherwise than the protocol they follow says; a line for the methods that share it."""
+    rows: dict[str, list[str]] = {}
+    for row in setting.rows:
+        for one in row.records[0].labels.departures:
+            rows.setdefault(one, []).append(row.name)
+    lines = [
+        f"- {text('all' if len(names) == len(setting.rows) else ', '.join(names))}: {text(one)}\n"
+        for one, names in rows.items()
+    ]
+    protocol = setting.rows[0].records[0].cell.get("protocol")
+    return f"\nDepartures from {text(str(protocol))}:\n\n{''.join(lines)}" if lines else ""
 
 
 def folded(setting: Setting) -> str:

@@ -24,7 +24,7 @@ def details(record: Record) -> str:
         f"{record.labels.head}, {_select(cell)}"
         f"{', checkpointing' if cell.get('checkpointing') else ''}"
         f"{', feature cache' if cell.get('feature_cache') else ''}"
-        f"{_execution(cell)}{_landscape(cell.get('landscape'))}"
+        f"{_execution(cell)}{_landscape(cell.get('landscape'))}{_protocol(record)}"
     )
 
 
@@ -48,6 +48,12 @@ def _execution(cell: dict[str, Any]) -> str:
     attention = cell.get("attention", "sdpa")
     named = "" if attention == "sdpa" else f", {attention.replace('_', ' ')} attention"
     return named + (", compiled" if cell.get("compile") else "")
+
+
+def _protocol(record: Record) -> str:
+    """The recipe that the cells follow; where a method of theirs departs is beside the method."""
+    protocol = record.cell.get("protocol")
+    return f", protocol {protocol}" if protocol else ""
 
 
 def _landscape(settings: dict[str, Any] | None) -> str:

@@ -42,7 +42,8 @@ def _longest(cell: Cell) -> Lengths:
 
     def of(examples: list[data.Example]) -> int:
         texts = sorted(examples, key=lambda example: sum(map(len, example.texts)), reverse=True)[:LONGEST]
-        return max(len(templater.encode(example.texts, example.label).ids) for example in texts)
+        encoded = templater.encode_all([one.texts for one in texts], [one.label for one in texts])
+        return max(len(one.ids) for one in encoded)
 
     splits = data.split(cell.task, cell.regime, cell.seed_of("sample"))
     return Lengths(of(splits.train), of(splits.test))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Literal
 
 from pydantic import model_validator
 
 from bench.metrics import DIGITS, METRICS
-from bench.settings import Settings, departures
+from bench.settings import Settings, departures, shown
 
 Label = int | str | bool
 
@@ -39,7 +40,8 @@ class Task(Settings):
     # train, test and, where one is given, dev -> their files; scores are means over several, each on its own
     splits: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
     form: str = ""  # `module:function`, from a row as it is read to a list of rows with the fields and a label
-    fields: tuple[str, ...]
+    fields: tuple[str, ...]  # each a text of a row
+    fixed: tuple[str, ...] = ()  # of the fields those that perturbations leave alone, as they do the template
     labels: tuple[Label, ...]  # the values of the field label, in class order
     words: tuple[str, ...]  # the answer word of each class
     masked: str
@@ -51,10 +53,12 @@ class Task(Settings):
     @property
     def label(self) -> str:
         """The name, and where a matrix departs from the task of that name."""
-        known = _known(self.name)
-        if known is None or known == self:
+        from bench.tasks import known  # which holds those of this class
+
+        named = known(self.name)
+        if named is None or named == self:
             return self.name
-        changed = [part for part in departures(self, {"name"}) if part not in departures(known, {"name"})]
+        changed = [part for part in departures(self, {"name"}) if part not in departures(named, {"name"})]
         return " ".join([self.name, *changed])
 
     @property
@@ -76,6 +80,10 @@ class Task(Settings):
     def _check(self) -> Task:
         if self.source == "random":
             return self
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,47}", self.name, re.ASCII):
+            raise ValueError(f"name: found {shown(self.name)}, expected letters, digits, - and _ only, at most 48")
+        if strangers := set(self.fixed) - set(self.fields):
+            raise ValueError(f"fixed: found {', '.join(sorted(strangers))}, expected some of {list(self.fields)}")
         known = {"fields": self.fields, "labels": self.labels, "words": self.words}
         for name, values in known.items():
             if not values or len(set(values)) < len(values):
@@ -111,9 +119,3 @@ class Task(Settings):
                 raise ValueError(f"{place}: found {{{unknown[0]}}} in {template!r}, expected only {names} in braces")
             if place == "masked" and found.count("mask") != 1:
                 raise ValueError(f"masked: found {template!r}, expected {{mask}} in it once")
-
-
-def _known(name: str) -> Task | None:
-    from bench.tasks import tasks
-
-    return tasks().get(name)

@@ -16,6 +16,7 @@ def _of_attribute(attribute: int, natural: bool) -> Task:
         words=toy.answer_words(attribute, natural),
         masked="{sentence} answer: {mask}",
         causal="{sentence} answer:",
+        encoder_decoder="{sentence} answer:",
     )
 
 

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from bench.tasks.base import Task
 
+
+def _task(name: str, words: tuple[str, ...], masked: str = "{sentence} . It was {mask} .", test: str = "test") -> Task:
+    return Task(
+        name=name,
+        folder=name,
+        splits={"train": ("train",), "test": (test,)},
+        fields=("sentence",),
+        labels=tuple(range(len(words))),
+        words=words,
+        masked=masked,
+        causal="{sentence} It was",
+    )
+
+
+KINDS = ("Description", "Entity", "Expression", "Human", "Location", "Number")  # of TREC's questions
+
 SENTENCES = (
-    Task(
-        name="sst2",
-        folder="sst2",
-        splits={"train": ("train",), "test": ("validation",)},
-        fields=("sentence",),
-        labels=(0, 1),
-        words=("terrible", "great"),
-        masked="{sentence} . It was {mask} .",
-        causal="{sentence} It was",
-    ),
-    Task(
-        name="trec",
-        folder="trec",
-        fields=("sentence",),
-        labels=(0, 1, 2, 3, 4, 5),
-        words=("Description", "Entity", "Expression", "Human", "Location", "Number"),
-        masked="{mask} : {sentence}",
-        causal="{sentence} It was",
-    ),
+    _task("sst2", ("terrible", "great"), test="validation"),
+    _task("mpqa", ("terrible", "great")),
+    _task("mr", ("terrible", "great")),
+    _task("subj", ("subjective", "objective")),
+    _task("trec", KINDS, masked="{mask} : {sentence}"),
 )
