@@ -238,9 +238,8 @@ class Cell(Settings):
         return f"found {self.patience} with {found}: expected none, or pretrained weights and select: best_dev"
 
     def _epochs_problem(self) -> str | None:
-        if self.epochs is None or not self.cost_only:
-            return None
-        return f"found {self.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
+        wrong = f"found {self.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
+        return wrong if self.epochs is not None and self.cost_only else None
 
 
 FIELDS = tuple(sorted(Cell.model_fields))

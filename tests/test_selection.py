@@ -104,9 +104,7 @@ def test_vary_is_one_value_in_one_order(expand: Expand) -> None:
     cells = expand({"vary": [["order", "sample"], ["sample", "order"], "init", ["sample", "init", "order"]]})
     assert [cell.vary for cell in cells] == [("sample", "order"), ("init",), VARY]
     assert cells[2].name == expand()[0].name
-    with pytest.raises(
-        InputError, match=r"axes.vary\[0\]: found 'seed', expected: input should be 'sample', 'init' or"
-    ):
+    with pytest.raises(InputError, match=r"axes.vary: found .*seed.*, expected: input should be 'sample', 'init' or"):
         expand({"vary": ["seed"]})
 
 
