@@ -117,6 +117,5 @@ def _patience_problem(cell: Cell) -> str | None:
 
 
 def _epochs_problem(cell: Cell) -> str | None:
-    if cell.epochs is None or not cell.cost_only:
-        return None
-    return f"found {cell.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
+    wrong = f"found {cell.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
+    return wrong if cell.epochs is not None and cell.cost_only else None

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from tables import TWO_RATES
 from test_cli import bench
 from test_records import record
 from test_run import by_name
@@ -115,6 +116,7 @@ PREDICTED_METHODS = [
     {"kind": "prompt_tuning", "length": 4},
     {"kind": "late_prompt", "depth": 2},
     {"kind": "peft", "config": {"peft_type": "LORA", "r": 8}},
+    TWO_RATES,
 ]
 
 
@@ -127,7 +129,7 @@ def test_prediction_is_within_ten_percent_of_what_is_measured(write_matrix, tmp_
     done = bench("run", write_matrix(axes), "--results", results, "--predict")
     assert done.returncode == 0, done.stdout + done.stderr
     made = by_name(results).values()
-    assert len(made) == 16
+    assert len(made) == 20
     for one in made:
         assert one.predicted is not None, one.name
         measured = max(row.peak_allocated_bytes for row in one.memory if row.phase == "train")

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 from conftest import tiny
+from tables import TWO_RATES
 from test_cli import bench
 
 from bench import records, toy
@@ -140,7 +141,7 @@ def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> 
 @pytest.mark.timeout(600)  # DeepSpeed's AdamW is compiled on first use
 def test_offloads_give_the_same_losses(write_matrix, tmp_path: Path) -> None:
     """Under ZeRO-2 and ZeRO-3, whether the optimizer's state lies on the CPU or not; ZeRO++ says what it lacks."""
-    methods = [{"kind": "full", "recipe": {"learning_rate": 1e-2}}, {"kind": "prompt_tuning", "length": 3}]
+    methods = [{"kind": "full", "recipe": {"learning_rate": 1e-2}}, {"kind": "prompt_tuning", "length": 3}, TWO_RATES]
     zero = ["zero2", "zero2_offload", "zero3", "zero3_offload"]
     file = write_matrix(
         {"method": methods, "zero": zero, "ranks": 2, "steps": 4, "evaluate_every": 2},
@@ -150,8 +151,8 @@ def test_offloads_give_the_same_losses(write_matrix, tmp_path: Path) -> None:
     made = by_name(tmp_path / "results").values()
     (plus,) = [record for record in made if record.labels.zero == "zeropp"]
     assert plus.status == "unsupported" and "need CUDA kernels" in plus.failure.exception, plus.failure
-    assert done.returncode == 1 and "8 ok, 1 unsupported" in done.stdout, done.stdout + done.stderr
-    for method in ("full", "prompt_tuning length=3"):
+    assert done.returncode == 1 and "12 ok, 1 unsupported" in done.stdout, done.stdout + done.stderr
+    for method in ("full", "prompt_tuning length=3", "p_tuning length=3 tune_backbone=True"):
         same = [record for record in made if record.labels.method == method and record.quality]
         curves = [[point.train_loss for point in record.quality.curve] for record in same]
         assert len(curves) == 4 and curves[0][-1] != curves[0][0], curves

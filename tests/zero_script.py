@@ -1,5 +1,5 @@
 """Run by the deepspeed launcher: `state`, `load` and `save` of an Engine on every stage, and what a landscape does with
-them. Arguments: checkpoint, out."""
+them; steps at two learning rates; whether gloo keeps what is followed. Arguments: checkpoint, out."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tables import METHOD_TABLE
+from tables import METHOD_TABLE, TWO_RATES
 
 from bench.backbones import parse
 from bench.batches import collate
-from bench.cells import Cell
+from bench.cells import Cell, changed
 from bench.engine import LINEAR, Engine, World
+from bench.engine.engine import factor
 from bench.fields import parse_zero
 from bench.heads import HEADS
 from bench.landscape import embeddings, grid, weights
 from bench.methods import METHODS
 from bench.perturb.none import NoRegularizer
 from bench.prepare import prepare
+from bench.profiler.live import LiveTensors
 from bench.stack import Batch
 from bench.tasks import TASKS, Regime
 from bench.views import Pass, View
@@ -29,8 +31,24 @@ SOME = [
     {"kind": "full"},
     {"kind": "prompt_tuning", "length": 3},
     {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+    TWO_RATES,
 ]
 TABLE = {"zero0": SOME, "zero1": SOME, "zero2": SOME, "zero3": METHOD_TABLE}
+
+
+def cell_of(checkpoint: Path, stage: str, settings: dict) -> Cell:
+    method = METHODS[settings["kind"]].model_validate(settings)
+    return Cell.model_construct(
+        backbone=parse({"path": str(checkpoint)}, "backbone", []),
+        task=TASKS["toy-foreign-0"],
+        regime=Regime(per_class=4),
+        method=method,
+        head=HEADS[method.heads[0]](),
+        regularizer=NoRegularizer(),
+        zero=parse_zero(stage, "zero", []),
+        ranks=2,
+        batch_size=8,
+    )
 
 
 def check(cell: Cell, world: World, out: Path, sliced: bool) -> None:
@@ -78,24 +96,72 @@ def check_slice(engine: Engine, batch: Batch, trained: torch.Tensor, logits: Cal
     assert torch.equal(logits(), trained)
 
 
+def check_rates(cell: Cell, world: World) -> None:
+    """Steps are those of plain PyTorch, with a rate for what the backbone had and one for the rest."""
+    recipe = cell.method.recipe
+    tuned, encodings = prepare(changed(cell, zero=parse_zero("zero0", "zero", [])))
+    trainable = tuned.train().trainable()
+    backbone = {name for name in trainable if name.startswith("stack.")}
+    vectors = {name for name, parameter in trainable.items() if max(parameter.shape) == parameter.numel()}
+    assert backbone and vectors and len(backbone) < len(trainable)
+    groups = [
+        {
+            "params": [parameter],
+            "lr": recipe.backbone_learning_rate if name in backbone else recipe.learning_rate,
+            "weight_decay": 0.0 if name in vectors else recipe.weight_decay,
+        }
+        for name, parameter in trainable.items()
+    ]
+    optimizer = torch.optim.AdamW(groups, eps=recipe.epsilon)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(recipe, step, cell.steps))
+    start = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+    engine = Engine(prepare(cell)[0], cell, world)
+    engine.train()
+    batch = collate(encodings.train[:4], encodings.vocabulary.pad, range(4), range(4), world.device)
+    for _ in range(3):
+        engine.step([Pass((View(batch),))])
+        tuned(Pass((View(batch),)))[0].backward()
+        torch.nn.utils.clip_grad_norm_(trainable.values(), recipe.clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    rates = {name: recipe.rate(name in backbone) for name in trainable}
+    for name, found in engine.state().items():
+        off = (found - trainable[name].detach()).abs().max() / rates[name]
+        assert off < 1e-3, (cell.zero.name, name, off)
+    for part in (backbone, trainable.keys() - backbone):
+        moved = max(((trainable[name].detach() - start[name]).abs().max() / rates[name]).item() for name in part)
+        assert 0.5 < moved < 4, (cell.zero.name, moved, "three steps of the rate, about")
+    engine.close()
+
+
+def check_gloo(world: World) -> None:
+    """Nothing that was sent lives longer than its references; what gloo's threads would keep is chance."""
+    with LiveTensors(world.device) as tracker:
+        for _ in range(500):
+            sent = torch.ones(100_000)
+            torch.distributed.all_reduce(sent)
+            del sent
+            assert tracker.current == 0
+    assert tracker.peak == 400_000
+    with LiveTensors(world.device):  # what is written is what was given
+        mine = torch.arange(float(world.size))
+        torch.distributed.reduce_scatter(mine[world.rank].view(1), list(mine.clone().split(1)))
+    expected = torch.arange(float(world.size))
+    expected[world.rank] *= world.size
+    assert torch.equal(mine, expected), (mine, expected)
+
+
 def main() -> None:
     checkpoint, out = Path(sys.argv[-2]), Path(sys.argv[-1])
     world = World.join()
     for stage, methods in TABLE.items():
         for settings in methods:
-            method = METHODS[settings["kind"]].model_validate(settings)
-            cell = Cell.model_construct(
-                backbone=parse({"path": str(checkpoint)}, "backbone", []),
-                task=TASKS["toy-foreign-0"],
-                regime=Regime(per_class=4),
-                method=method,
-                head=HEADS[method.heads[0]](),
-                regularizer=NoRegularizer(),
-                zero=parse_zero(stage, "zero", []),
-                ranks=2,
-                batch_size=8,
-            )
-            check(cell, world, out, sliced=settings in SOME)
+            check(cell_of(checkpoint, stage, settings), world, out, sliced=settings in SOME)
+    smooth = {**TWO_RATES, "recipe": {**TWO_RATES["recipe"], "epsilon": 1e-3}}  # rounding is not blown up to a step
+    for stage in TABLE:
+        check_rates(cell_of(checkpoint, stage, smooth), world)
+    check_gloo(world)
     if world.rank == 0:
         (out / "checked").write_text(" ".join(TABLE))
     world.leave()
