@@ -2,8 +2,8 @@
 
     python tests/english.py FOLDER        # about 10 minutes on two cores; reads train splits of $BENCH_DATA
 
-Its tokenizer (byte-level BPE) and weights (masked-word prediction) are made of the training texts of the tasks there, so
-that it knows words and little else: a floor beside a pretrained backbone.
+Its tokenizer (byte-level BPE) and weights (masked-word prediction) are made of the training texts of the tasks there:
+it knows words and little else, a floor beside a pretrained backbone.
 """
 
 from __future__ import annotations

@@ -271,6 +271,7 @@ def test_shipped_matrices_expand(file: Path, checkpoint: Path, monkeypatch: pyte
         config = json.loads((bert / "config.json").read_text())
         (bert / "config.json").write_text(json.dumps({**config, "model_type": "bert", "num_hidden_layers": 6}))
     monkeypatch.setenv("MINILM", str(bert))
+    monkeypatch.setenv("ENGLISH", str(checkpoint))
     cells = matrix.load(file.stem).expand()
     assert len({cell.name for cell in cells}) == len(cells) > 0
     assert file.read_text().startswith("# "), "the head comment says what it is for"
