@@ -125,7 +125,7 @@ axes:
         ("axes.method[1].depth:", "missing"),
         ("axes.method[1].dept:", "did you mean depth?"),
         ("axes.method[2].depth:", "found 'two', expected: input should be a valid integer"),
-        ("axes.method[3].config:", "did you mean LORA?"),
+        ("axes.method[3].config.peft_type:", "did you mean LORA?"),
         ("axes.regularizer[0]:", "did you mean noise?"),
         ("axes.regularizer[1].sigma:", "found -1, expected: input should be greater than 0"),
         ("axes.zero:", "did you mean zero3?"),
