@@ -21,8 +21,8 @@ from transformers import RobertaForMaskedLM, RobertaTokenizerFast
 from bench import toy
 from bench.tasks import TASKS
 
-VOCABULARY, POSITIONS = 12_000, 514
-STEPS, BATCH, LENGTH, RATE, MASKED = 2_000, 48, 48, 1e-3, 0.15
+VOCABULARY, POSITIONS = 8_000, 514
+STEPS, BATCH, LENGTH, RATE, MASKED = 2_000, 48, 48, 1e-3, 0.3
 
 
 def texts(root: Path) -> list[str]:
@@ -80,7 +80,7 @@ def main() -> None:
     tokens = tokenizer(corpus, folder)
     torch.manual_seed(0)
     config = toy.shape("toy-encoder", len(tokens)).config
-    config.max_position_embeddings, config.initializer_range = POSITIONS, 0.02
+    config.max_position_embeddings = POSITIONS
     model = RobertaForMaskedLM(config).train()
     train(model, corpus, tokens)
     model.save_pretrained(folder)

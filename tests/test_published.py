@@ -16,14 +16,10 @@ from bench.backbones import BACKBONES
 from bench.prompts import Naive
 from bench.published import Figure
 from bench.settings import InputError, Problem
-from bench.tasks import parse_regime
+from bench.tasks import TASKS, parse_regime
 
 FIGURES = published.figures()
 FILES = sorted((Path(__file__).parent.parent / "results" / "published").glob("*.yaml"))
-TASKS = {
-    *("sst2", "mr", "subj", "mpqa", "trec", "mnli", "mrpc", "qnli", "qqp", "rte"),
-    *("boolq", "cb", "copa", "multirc", "wic", "wsc"),
-}
 # quantity and unit -> from, to
 PLAUSIBLE = {
     ("score", "percent"): (50, 100),
@@ -98,7 +94,7 @@ def test_compared_cells_are_named_as_ours_are() -> None:
     problems: list[Problem] = []
     for one in (one for figure in FIGURES for one in figure.compare):
         assert one.backbone in BACKBONES and (one.task is None or one.task in TASKS), one
-        assert one.regime in (None, "fewglue") or parse_regime(one.regime, "regime", problems), problems
+        assert one.regime is None or parse_regime(one.regime, "regime", problems), problems
         depth = {"depth": 12} if one.method["kind"] == "late_prompt" else {}
         assert fields.parser("method")({**depth, **one.method}, "method", problems), problems
 

@@ -39,7 +39,12 @@ def line(record: Record) -> dict[str, object]:
         "metric": quality.metric if quality else None,
         "dev": quality.dev if quality else None,
         "test": quality.test if quality else None,
+        "majority": quality.majority if quality else None,
         "selected_step": quality.selected_step if quality else None,
+        "stopped_step": quality.stopped_step if quality else None,
+        "sample": quality.sample if quality else None,
+        "data": quality.data if quality else None,
+        "origin": quality.origin if quality else None,
         "tokens_per_second": cost.tokens_per_second if cost else None,
         "samples_per_second": cost.samples_per_second if cost else None,
         "step_milliseconds_p50": step.p50 if step else None,
@@ -57,6 +62,7 @@ def line(record: Record) -> dict[str, object]:
         "feature_cache_bytes": cost.feature_cache_bytes if cost else None,
         "feature_cache_built": cost.feature_cache_built if cost else None,
     }
+    made |= {f"test_{name}": score for name, score in (quality.scores if quality else {}).items()}
     made |= {f"{phase}_seconds": cost.seconds.get(phase) if cost else None for phase in PHASES}
     for phase in MEASURED:
         made |= _memory(record, phase)

@@ -25,6 +25,15 @@ class Hub(Settings):
     labels: tuple[Label, ...] = ()  # theirs, in our class order, where they differ
 
 
+def glue(config: str, fields: dict[str, str] | None = None) -> Hub:
+    commit = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+    return Hub(path="nyu-mll/glue", config=config, revision=commit, fields=fields or {})
+
+
+def super_glue(config: str) -> Hub:
+    return Hub(path="aps/super_glue", config=config, revision="3de24cf8022e94f4ee4b9d55a6f539891524d646")
+
+
 class Task(Settings):
     """One row of data gives one example, or what `form` makes of it.
 

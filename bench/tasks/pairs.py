@@ -7,7 +7,7 @@ read what T5 does (Raffel et al. 2020, appendix D), without the task's name.
 
 from __future__ import annotations
 
-from bench.tasks.base import Task
+from bench.tasks.base import Task, glue
 
 DEV = ("validation",)  # the public dev set is the test
 WITH_F1 = ("accuracy", "f1")
@@ -18,6 +18,7 @@ PAIRS = (
     Task(
         name="mnli",
         folder="mnli",
+        hub=glue("mnli"),
         splits={"train": ("train",), "test": ("validation_matched", "validation_mismatched")},
         fields=("premise", "hypothesis"),
         labels=("contradiction", "entailment", "neutral"),
@@ -29,6 +30,7 @@ PAIRS = (
     Task(
         name="mrpc",
         folder="mrpc",
+        hub=glue("mrpc"),
         splits={"train": ("train",), "test": DEV},
         fields=("sentence1", "sentence2"),
         labels=(0, 1),
@@ -40,6 +42,7 @@ PAIRS = (
     Task(
         name="qnli",
         folder="qnli",
+        hub=glue("qnli"),
         splits={"train": ("train",), "test": DEV},
         fields=("question", "sentence"),
         labels=("entailment", "not_entailment"),
@@ -50,6 +53,7 @@ PAIRS = (
     Task(
         name="qqp",
         folder="qqp",
+        hub=glue("qqp"),
         splits={"train": ("train",), "test": DEV},
         fields=("question1", "question2"),
         labels=(0, 1),
@@ -61,6 +65,7 @@ PAIRS = (
     Task(  # SuperGLUE's too
         name="rte",
         folder="rte",
+        hub=glue("rte", fields={"premise": "sentence1", "hypothesis": "sentence2"}),
         fewglue="fewglue/rte",
         splits={"train": ("train",), "test": DEV},
         fields=("premise", "hypothesis"),

@@ -19,7 +19,7 @@ import string
 from typing import Any, TypeVar
 
 from bench.settings import shown
-from bench.tasks.base import Task
+from bench.tasks.base import Task, super_glue
 from bench.tasks.pairs import DEV, T5_INFERENCE, THEY_ARE
 
 RECORD = "record is not here: its answer is an entity of its passage, not one of a few words"
@@ -32,6 +32,7 @@ SUPERGLUE = (
     Task(
         name="boolq",
         folder="boolq",
+        hub=super_glue("boolq"),
         fewglue="fewglue/boolq",
         splits={"train": ("train",), "test": DEV},
         fields=("passage", "question"),
@@ -43,6 +44,7 @@ SUPERGLUE = (
     Task(
         name="cb",
         folder="cb",
+        hub=super_glue("cb"),
         fewglue="fewglue/cb",
         splits={"train": ("train",), "test": DEV},
         fields=("premise", "hypothesis"),
@@ -56,6 +58,7 @@ SUPERGLUE = (
     Task(
         name="copa",
         folder="copa",
+        hub=super_glue("copa"),
         fewglue="fewglue/copa",
         splits={"train": ("train",), "test": DEV},
         form="bench.tasks.superglue:copa",
@@ -71,6 +74,7 @@ SUPERGLUE = (
     Task(
         name="multirc",
         folder="multirc",
+        hub=super_glue("multirc"),
         fewglue="fewglue/multirc",
         splits={"train": ("train",), "test": DEV},
         form="bench.tasks.superglue:multirc",
@@ -86,6 +90,7 @@ SUPERGLUE = (
     Task(
         name="wic",
         folder="wic",
+        hub=super_glue("wic"),
         fewglue="fewglue/wic",
         splits={"train": ("train",), "test": DEV},
         fields=("sentence1", "sentence2", "word"),
@@ -98,6 +103,7 @@ SUPERGLUE = (
     Task(
         name="wsc",
         folder="wsc",
+        hub=super_glue("wsc.fixed"),
         fewglue="fewglue/wsc",
         splits={"train": ("train",), "test": DEV},
         form="bench.tasks.superglue:wsc",
