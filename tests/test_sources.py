@@ -347,18 +347,20 @@ def test_without_network_and_cache_one_line_says_what_to_do(
         )
 
 
-def test_auto_takes_a_whole_folder_and_else_the_hub(tmp_path: Path, repositories: dict[str, Repository]) -> None:
+def test_auto_takes_the_folder_where_there_is_one_and_else_the_hub(tmp_path: Path, repositories: dict[str, Repository]) -> None:
     folder = tmp_path / "data" / "films"
     folder.mkdir(parents=True)
-    write_jsonl(folder / "train.jsonl", ROWS)
     case = {"hub": MOVIES, "source": "auto"}
     variables = {"BENCH_DATA": str(tmp_path / "data")}
     with serve(repositories) as hub:
+        (none,) = outcomes(tmp_path, hub.endpoint, case, **variables)
+        write_jsonl(folder / "train.jsonl", ROWS)
         (half,) = outcomes(tmp_path, hub.endpoint, case, **variables)
         write_csv(folder / "validation.csv", ROWS)
         whole, forced = outcomes(tmp_path, hub.endpoint, case, case | {"source": "hub"}, **variables)
         (other,) = outcomes(tmp_path, hub.endpoint, case | {"source": "folder"})
-    assert half["origin"] == forced["origin"] == f"hub someone/MovieGrades films @{FIRST}"
+    assert "found no validation in" in half["error"]
+    assert none["origin"] == forced["origin"] == f"hub someone/MovieGrades films @{FIRST}"
     assert whole["origin"] == "folder films" and len(whole["test"]) == 6
     assert other["error"].startswith("environment: BENCH_DATA: is not set: task films expects films/ with train.jsonl")
 

@@ -13,7 +13,7 @@ __all__ = ["Part", "Source", "Splits", "read", "resolved", "use"]
 
 
 def read(task: Task, splits: Splits, folder: str, address: Hub | None) -> Source:
-    """The rows of `splits`, from `folder` below BENCH_DATA or, where a file is missing there, from `address`.
+    """The rows of `splits`, from `folder` below BENCH_DATA or, where none of its files is there, from `address`.
 
     InputError says where it looked, or names file, place, field, what was found and what was expected.
     """
@@ -22,7 +22,7 @@ def read(task: Task, splits: Splits, folder: str, address: Hub | None) -> Source
     if task.source == "hub" and address is not None:
         return hub.read(task, splits, address, files.wanted(splits, folder))
     found = files.find(splits, folder)
-    if task.source == "auto" and address is not None and not files.complete(splits, found):
+    if task.source == "auto" and address is not None and not found:
         return hub.read(task, splits, address, files.wanted(splits, folder))
     return files.read(task, splits, folder, found)
 
