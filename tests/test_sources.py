@@ -347,7 +347,9 @@ def test_without_network_and_cache_one_line_says_what_to_do(
         )
 
 
-def test_auto_takes_the_folder_where_there_is_one_and_else_the_hub(tmp_path: Path, repositories: dict[str, Repository]) -> None:
+def test_auto_takes_the_folder_where_there_is_one_and_else_the_hub(
+    tmp_path: Path, repositories: dict[str, Repository]
+) -> None:
     folder = tmp_path / "data" / "films"
     folder.mkdir(parents=True)
     case = {"hub": MOVIES, "source": "auto"}
