@@ -27,6 +27,7 @@ CPU = torch.device("cpu")
 PARAMETERS = {
     "bert-base": 109_514_298,
     "bert-large": 335_174_458,
+    "bert-large-cased": 335_174_458 - 1_526 * 1_025,  # its vocabulary is smaller by so many words
     "roberta-base": 124_697_433,
     "roberta-large": 355_412_057,
     "albert-base": 11_221_680,

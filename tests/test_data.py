@@ -14,6 +14,7 @@ from bench.backbones import BACKBONES
 from bench.batches import collate, share, training_batches
 from bench.settings import InputError
 from bench.tasks import TASKS, Regime
+from bench.tasks.regimes import NAMED
 from bench.templates import Templater
 
 LABELS = [0] * 300 + [1] * 100 + [2] * 40
@@ -112,13 +113,20 @@ def test_bad_rows_are_named_by_file_line_and_field(
         data.split(TASKS["sst2"], Regime(), 0)
 
 
-def test_missing_data_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewglue_is_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = "fewglue/rte/ with train.jsonl, dev32.jsonl, validation.jsonl"
     monkeypatch.delenv("BENCH_DATA", raising=False)
-    with pytest.raises(InputError, match="BENCH_DATA: is not set: task rte expects rte/ with train.jsonl, validation"):
-        data.split(TASKS["rte"], Regime(), 0)
+    with pytest.raises(InputError, match=f"BENCH_DATA: is not set: task rte expects {wanted}"):
+        data.split(TASKS["rte"], Regime(fewglue=True), 0)
+    folder = tmp_path / "fewglue" / "rte"
+    pairs = [{"premise": f"p {i}", "hypothesis": "h", "label": "entailment"} for i in range(3)]
+    write(folder, {"train": pairs[:1], "dev32": pairs[1:2], "validation": pairs[2:]})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    with pytest.raises(InputError, match=f"in {tmp_path}/rte"):
-        data.split(TASKS["rte"], Regime(), 0)
+    splits = data.split(TASKS["rte"], Regime(fewglue=True), 0)
+    assert [one.texts[0] for one in (*splits.train, *splits.dev, *splits.test)] == ["p 0", "p 1", "p 2"]
+    assert (
+        splits.origin == "folder fewglue/rte" and splits.sample == data.split(TASKS["rte"], NAMED["fewglue"], 7).sample
+    )
 
 
 def test_batches_are_the_same_on_any_number_of_ranks() -> None:
