@@ -137,13 +137,16 @@ def expand(matrix: MatrixArgument, as_json: JsonOption = False) -> None:
     """List the cells of a matrix."""
     from bench.matrix import load
 
-    cells = load(matrix).expand()
+    found = load(matrix).expansion()
+    cells = found.every()
     if as_json:
         print(json.dumps([{"name": cell.name, **cell.content()} for cell in cells], indent=1))
         return
     for cell in cells:
         print(cell.name)
-    print(f"{len(cells)} cells", file=sys.stderr)
+    waiting = len(cells) - len(found.first())
+    note = f", {waiting} of them with the hyper-parameters that dev will choose; here with the first" if waiting else ""
+    print(f"{len(cells)} cells{note}", file=sys.stderr)
 
 
 @app.command()

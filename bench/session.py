@@ -62,7 +62,7 @@ class Session:
         loaded = matrix.load(name)
         cells = loaded.expansion()
         how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
-        waiting = f", then {count} choices on dev" if (count := len(cells.decisions)) else ""
+        waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
         first = self._stage(cells.first(), how, waiting)
         if dry:
             return 0

@@ -20,8 +20,8 @@ def subject(record: Record) -> str:
 def details(record: Record) -> str:
     cell = record.cell
     return (
-        f"{cell.get('steps')} steps of {cell.get('batch_size')} examples, {cell.get('precision')}, "
-        f"{record.labels.head}, {_select(cell)}"
+        f"{_length(cell)} of {cell.get('batch_size')} examples, {cell.get('precision')}, "
+        f"{record.labels.head}, {_select(cell)}{_seeds(cell)}"
         f"{', checkpointing' if cell.get('checkpointing') else ''}"
         f"{', feature cache' if cell.get('feature_cache') else ''}"
         f"{_execution(cell)}{_landscape(cell.get('landscape'))}{_protocol(record)}"
@@ -37,10 +37,23 @@ def ranks(cell: dict[str, Any]) -> str:
     return f"{number} rank" if number == 1 else f"{number} ranks"
 
 
+def _length(cell: dict[str, Any]) -> str:
+    epochs = cell.get("epochs")
+    return f"{cell.get('steps')} steps" if epochs is None else f"{epochs} epochs in steps"
+
+
+def _seeds(cell: dict[str, Any]) -> str:
+    """What follows the seed, where that is not all."""
+    vary = cell.get("vary")
+    return f", seeds vary {' and '.join(vary) or 'nothing'}" if vary is not None and len(vary) < 3 else ""
+
+
 def _select(cell: dict[str, Any]) -> str:
     if is_cost_only(cell):
         return f"random weights, texts of {cell.get('max_length')} tokens: costs only"
-    return str(cell.get("select")).replace("_", " ")
+    patience = cell.get("patience")
+    stopping = f", ends after {patience} evaluations without a gain" if patience else ""
+    return str(cell.get("select")).replace("_", " ") + stopping
 
 
 def _execution(cell: dict[str, Any]) -> str:
