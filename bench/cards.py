@@ -47,9 +47,8 @@ def card(task: Task, regime: Regime, seed: int, splits: Splits) -> Card:
     )
 
 
-def write(results: Path, task: Task, regime: Regime, seed: int, splits: Splits) -> None:
+def write(results: Path, made: Card) -> None:
     """results/cards/<sample>.json, unless it is there."""
-    file = results / "cards" / f"{splits.sample}.json"
+    file = results / "cards" / f"{made.sample}.json"
     if not file.exists():
-        content = card(task, regime, seed, splits).model_dump(mode="json")
-        files.write_once(file, json.dumps(content, ensure_ascii=False) + "\n")
+        files.write_once(file, json.dumps(made.model_dump(mode="json"), ensure_ascii=False) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -37,12 +36,10 @@ class Outcomes:
         """By metric; `parts` as in `metrics.scores`, None for one."""
         return metrics.scores(names, self.classes, self.predicted, parts or {"all": len(self.classes)})
 
-    def majority(self, names: Sequence[str], parts: Mapping[str, int]) -> float:
-        """The score of answering each with the most frequent class, of several the first."""
-        counts = Counter(self.classes)
-        most = min(counts, key=lambda one: (-counts[one], one))
-        always = Outcomes(self.classes, [most] * len(self.classes))
-        return metrics.mean(always.scores(names, parts))
+    def constant(self, names: Sequence[str], parts: Mapping[str, int]) -> float:
+        """The best score that one answer to every example would get: of accuracy, that of the most frequent class."""
+        always = [Outcomes(self.classes, [one] * len(self.classes)) for one in sorted(set(self.classes))]
+        return max(metrics.mean(one.scores(names, parts)) for one in always)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import answer_words, cards, data, files, toy
+from bench.cards import Card
 from bench.cells import Cell, identity_json
 from bench.launch import LaunchError
 from bench.settings import InputError, Problem
@@ -20,8 +21,9 @@ from bench.settings import InputError, Problem
 def check(cells: list[Cell], results: Path) -> None:
     """Whether the cells can run; writes the cards of the examples they see. InputError names the first fault."""
     check_environment(cells)
-    check_data(cells, results)
     check_answer_words(cells)
+    for card in check_data(cells):
+        cards.write(results, card)
 
 
 def check_environment(cells: list[Cell]) -> None:
@@ -32,11 +34,9 @@ def check_environment(cells: list[Cell]) -> None:
         raise InputError("environment", [Problem(name, message.format(zero)) for name, zero in sorted(needed)])
 
 
-def check_data(cells: list[Cell], results: Path) -> None:
-    """Reads what every cell would read, task by task, and writes down which examples that is.
-
-    InputError names the first fault.
-    """
+def check_data(cells: list[Cell]) -> list[Card]:
+    """Reads what every cell would read, task by task; which examples that is. InputError names the first fault."""
+    made: list[Card] = []
     by_task: dict[str, dict[tuple[str, int], Cell]] = {}
     for cell in (cell for cell in cells if not cell.cost_only):
         sample = identity_json(cell.regime), cell.seed_of("sample")
@@ -44,7 +44,8 @@ def check_data(cells: list[Cell], results: Path) -> None:
     for samples in by_task.values():
         for cell in samples.values():
             seed = cell.seed_of("sample")
-            cards.write(results, cell.task, cell.regime, seed, data.split(cell.task, cell.regime, seed))
+            made.append(cards.card(cell.task, cell.regime, seed, data.split(cell.task, cell.regime, seed)))
+    return made
 
 
 def check_answer_words(cells: list[Cell]) -> None:

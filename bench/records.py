@@ -73,7 +73,7 @@ class Quality(Settings):
     dev: float  # at the selected step
     test: float
     scores: dict[str, float]  # test is the mean of these: by metric and, where there are several, by part of test
-    majority: float | None  # what always answering test's most frequent class would score; None: not known
+    constant: float | None  # the best that one answer to all of test would score; None: not known
     selected_step: int
     stopped_step: int | None = None  # where training ended for want of a gain on dev; None: it ran to its end
     outcomes: str  # one character per test example in its order: 1 right, 0 wrong

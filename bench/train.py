@@ -230,7 +230,7 @@ class _Run:
             dev=selection.dev,
             test=metrics.mean(scores),
             scores=scores,
-            majority=found.majority(names, splits.parts),
+            constant=found.constant(names, splits.parts),
             selected_step=selection.step,
             stopped_step=selection.last if selection.last < self.cell.steps else None,
             outcomes=found.bits,

@@ -15,7 +15,7 @@ from tiny_tokenizers import tiny_tokenizer
 from bench import data, records, tasks, toy
 from bench.listing import listing
 from bench.matrix import load as matrix_of
-from bench.session import check_answer_words
+from bench.ready import check_answer_words
 from bench.settings import InputError, Problem
 from bench.tasks import Regime, Task, parse_task
 from bench.templates import Templater

@@ -46,7 +46,7 @@ def record(name: str = "a", seed: int = 0, test: float | None = 0.8, **changes: 
             dev=0.7,
             test=test,
             scores={"accuracy": test},
-            majority=0.5,
+            constant=0.5,
             selected_step=5,
             outcomes="10",
             predicted="11",

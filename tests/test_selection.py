@@ -10,7 +10,7 @@ from conftest import Expand
 from test_cli import bench
 from test_run import by_name
 
-from bench import data, session, sources
+from bench import data, ready, sources
 from bench.batches import training_batches
 from bench.cells import Cell
 from bench.metrics import DIGITS
@@ -63,9 +63,10 @@ def test_outcomes_by_metric_and_part() -> None:
     assert scores == pytest.approx(
         {"accuracy matched": 2 / 3, "f1 matched": 2 / 3, "accuracy mismatched": 2 / 3, "f1 mismatched": 2 / 3}
     )
-    assert pairs.majority(("accuracy",), {"test": 6}) == pytest.approx(4 / 6)
-    assert pairs.majority(("accuracy", "f1"), {"test": 6}) == pytest.approx((4 / 6 + 0.8) / 2)
-    assert Outcomes([1, 0], [1, 1]).majority(("f1",), {"test": 2}) == 0, "of two as frequent the first"
+    assert pairs.constant(("accuracy",), {"test": 6}) == pytest.approx(4 / 6)
+    assert pairs.constant(("accuracy", "f1"), {"test": 6}) == pytest.approx((4 / 6 + 0.8) / 2)
+    mostly_no = Outcomes([0, 0, 0, 1], [0, 0, 0, 0])
+    assert mostly_no.constant(("f1",), {"test": 4}) == pytest.approx(0.4), "always yes: 2p / (1 + p)"
 
 
 def test_a_class_is_one_character() -> None:
@@ -138,7 +139,9 @@ def test_epochs_give_the_steps_that_they_need(expand: Expand) -> None:
     assert [cell.resolved(examples).steps for examples in (1, 8, 9, 16)] == [1, 3, 4, 6]
     assert cell.resolved(9).epochs is None and cell.steps == 6
     (plain,) = expand()
-    assert plain.resolved(9) is plain
+    assert plain.resolved(9) == plain
+    (by_epoch,) = expand({"epochs": [3], "batch_size": [8], "evaluate_every": ["epoch"]})
+    assert [by_epoch.resolved(examples).evaluate_every for examples in (8, 9)] == [1, 2]
 
 
 def test_data_is_read_once_a_task_and_split_once_a_sample(expand: Expand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +152,8 @@ def test_data_is_read_once_a_task_and_split_once_a_sample(expand: Expand, monkey
     read, split = sources.read, data.split
     monkeypatch.setattr(sources, "read", lambda *given: reads.append(given[0].words) or read(*given))
     monkeypatch.setattr(data, "split", lambda *given: splits.append((given[0].words, given[2])) or split(*given))
-    session.check_data(cells)
+    made = ready.check_data(cells)
+    assert len(made) == len({card.sample for card in made}) * 10 == 20, "the words do not matter to a sample"
     assert len(cells) == 40 and len(reads) == len(set(reads)) == 10
     assert len(splits) == len(set(splits)) == 20, "for init alone the sample is that of seed 0"
 
@@ -204,7 +208,7 @@ def test_a_run_stops_early_counts_epochs_and_varies_what_it_is_told(write_matrix
         assert quality.scores["accuracy"] == sum(right) / len(right) and quality.origin
         counts = [sum(example.label == label for example in test) for label in (0, 1)]
         most = max(counts) / len(test)
-        assert quality.majority == pytest.approx((most + most / (1 + most)) / 2), "F1 of it is 2p / (1 + p), and 0"
+        assert quality.constant == pytest.approx((most + most / (1 + most)) / 2), "macro-F1: of 2p / (1 + p), 0"
 
     ten = [record for record in made if record.quality.examples["train"] == 20]
     given, counted = sorted(ten, key=lambda record: record.cell["epochs"] or 0)

@@ -39,7 +39,7 @@ def line(record: Record) -> dict[str, object]:
         "metric": quality.metric if quality else None,
         "dev": quality.dev if quality else None,
         "test": quality.test if quality else None,
-        "majority": quality.majority if quality else None,
+        "constant": quality.constant if quality else None,
         "selected_step": quality.selected_step if quality else None,
         "stopped_step": quality.stopped_step if quality else None,
         "sample": quality.sample if quality else None,

@@ -76,7 +76,7 @@ def section(setting: Setting) -> str:
     left_out |= SCORES if setting.cost_only else set[str]()
     columns = {name: show for name, show in COLUMNS.items() if name not in left_out}
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
-    details = text(setting.details) + majority(setting)
+    details = text(setting.details) + constant(setting)
     board = f"## {text(setting.title)}\n\n{details}\n\n{table(list(columns), rows, left=2)}"
     return board + departures(setting) + regularizer_costs(setting)
 
@@ -95,11 +95,11 @@ def departures(setting: Setting) -> str:
     return f"\nDepartures from {text(str(protocol))}:\n\n{''.join(lines)}" if lines else ""
 
 
-def majority(setting: Setting) -> str:
-    """What always answering the most frequent class of test would give."""
-    found = {r.quality.majority for row in setting.rows for r in row.finished if r.quality}
+def constant(setting: Setting) -> str:
+    """The best that one answer to all of test would score."""
+    found = {r.quality.constant for row in setting.rows for r in row.finished if r.quality}
     known = sorted(value for value in found if value is not None)
-    return f", most frequent class {' or '.join(f'{100 * value:.1f} %' for value in known)}" if known else ""
+    return f", one answer to all {' or '.join(f'{100 * value:.1f} %' for value in known)}" if known else ""
 
 
 def folded(setting: Setting) -> str:
