@@ -1,4 +1,4 @@
-"""Cells, and the Matrix whose product they are.
+"""Cells, of which a Matrix is the product.
 
 A Cell is one measurement: frozen, and named by a readable part and a hash of its whole content.
 """
@@ -90,9 +90,13 @@ class Cell(Settings):
         return seed_of(which, self.seed, self.vary)
 
     def resolved(self, examples: int) -> Cell:
-        """With the steps that its epochs are of so many training examples."""
-        steps = self.steps if self.epochs is None else math.ceil(self.epochs * examples / self.batch_size)
-        every = math.ceil(examples / self.batch_size) if self.evaluate_every == "epoch" else self.evaluate_every
+        """With epochs as steps: of so many training examples, each has one for every batch, the last a short one.
+
+        The batches are all full here: what an epoch leaves over begins the next one's.
+        """
+        epoch = math.ceil(examples / self.batch_size)
+        steps = self.steps if self.epochs is None else self.epochs * epoch
+        every = epoch if self.evaluate_every == "epoch" else self.evaluate_every
         return changed(self, steps=steps, epochs=None, evaluate_every=every or max(1, steps // 10))
 
     @property
@@ -121,8 +125,9 @@ class Cell(Settings):
         """Where the cell has other values than its protocol."""
         if self.protocol is None:
             return ()
-        known = facts(self.backbone, self.task, self.method.kind, self.regularizer.kind)
-        return PROTOCOLS[self.protocol].departures(known, self.content())
+        content = self.content()
+        known = facts(self.backbone, self.task, content["method"], content["regularizer"])
+        return PROTOCOLS[self.protocol].departures(known, content)
 
     def without_result(
         self, status: Status, failure: Failure, started: str | None = None, predicted: Predicted | None = None

@@ -12,10 +12,12 @@ from typing import Any
 from bench.cells import Cell, compose_name, identity_json, slug
 from bench.fields import parser
 from bench.protocols import PROTOCOLS, facts, place
-from bench.settings import Problem, Settings, unknown
+from bench.settings import Problem, Settings, shown, unknown
 
 FILLED = ("method", "regularizer")  # read once a protocol has filled in what a matrix leaves open
+LENGTH = ("steps", "epochs")  # of which a cell has one
 SETS = ("vary",)  # a value of these is a list
+OPTIONAL = {name for name, info in Cell.model_fields.items() if not info.is_required() and info.default is None}
 SETTABLE = tuple(name for name in Cell.model_fields if name != "tuning")
 
 
@@ -27,6 +29,8 @@ class Given:
     path: str
     own: bool = True  # False: a default, which a protocol may replace
     candidate: str = ""  # of hyper-parameters to choose from: which values these are
+    lists: str = ""  # all of what they are chosen from, with what stays the same: JSON
+    listed: str = ""  # the place of the first of the lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,7 @@ class Reader:
         self.problems: dict[Problem, None] = {}
         self._read: dict[tuple[str, int, str], Choice] = {}
         self._kept: list[Given] = []  # so that no id is taken again
+        self._filled_in: dict[str, Given] = {}  # by protocol and field
 
     def read(self, name: str, given: Given, raw: Any = None) -> Choice:
         """`raw`: in place of what is given."""
@@ -90,33 +95,40 @@ class Reader:
 
     def _choices(self, given: dict[str, Given]) -> Choices | None:
         protocol = self.read("protocol", given["protocol"]).value
-        raws = {} if protocol is None else self._filled(protocol, given)
-        made = {name: self.read(name, one, raws.get(name)) for name, one in given.items() if name not in raws}
-        for name, raw in raws.items():
-            made[name] = self.read(name, given[name], raw)
-        bad = any(choice.value is None and choice.given.raw is not None for choice in made.values())
-        return None if bad else {name: made[name] for name in given}
+        if given["epochs"].raw is not None and given["steps"].own:
+            message = f"found {shown(given['epochs'].raw)} and {given['steps'].path}, expected one of them"
+            self.problems[Problem(given["epochs"].path, message)] = None
+            return None
+        given, raws = (given, {}) if protocol is None else self._filled(protocol, given)
+        made = {name: self.read(name, one, raws.get(name)) for name, one in given.items()}
+        unread = (name for name, choice in made.items() if choice.value is None)
+        bad = any(name not in OPTIONAL or given[name].raw is not None for name in unread)
+        return None if bad else made
 
-    def _filled(self, protocol: str, given: dict[str, Given]) -> dict[str, Any]:
-        """What the protocol makes of the fields it has values for and the matrix leaves open."""
+    def _filled(self, protocol: str, given: dict[str, Given]) -> tuple[dict[str, Given], dict[str, Any]]:
+        """What is given, with the protocol's values for whole fields left open; what it makes of parts left open."""
         backbone, task = (self.read(name, given[name]).value for name in ("backbone", "task"))
         if backbone is None or task is None:
-            return {}
+            return given, {}
         known = facts(backbone, task, given["method"].raw, given["regularizer"].raw)
-        made: dict[str, Any] = {}
+        whole: dict[str, Given] = dict(given)
+        parts: dict[str, Any] = {}
+        own_length = given["steps"].own or given["epochs"].own
         for path, value in PROTOCOLS[protocol].values(known).items():
             field, keys = place(path)
             if keys:
-                made[field] = _with(made.get(field, given[field].raw), keys, value)
-            elif not given[field].own:
-                made[field] = value
-        return made
+                raw = parts.get(field, given[field].raw)
+                parts[field] = _with(raw if isinstance(raw, Mapping) else {"kind": raw}, keys, value)
+            elif not given[field].own and not (own_length and field in LENGTH):
+                key = f"{protocol} {field} {value}"
+                whole[field] = self._filled_in.setdefault(key, Given(value, f"{field} of protocol {protocol}"))
+        return whole, parts
 
 
 def _with(raw: Any, keys: tuple[str, ...], value: Any) -> Any:
     """`raw` with `value` at `keys`, unless it has something there."""
     if not isinstance(raw, Mapping):
-        raw = {"kind": raw}
+        return raw
     first, *rest = keys
     if rest:
         return {**raw, first: _with(raw.get(first, {}), tuple(rest), value)}
@@ -175,7 +187,17 @@ def _candidates(name: str, raw: object, path: str, problems: list[Problem], own:
     made: list[Given] = []
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
-        label = " ".join(f"{key}={value}" for key, value in chosen.items())
+        label = " ".join(f"{key}={_number(value)}" for key, value in chosen.items())
         full = {**holder, **chosen}
-        made.append(Given({**mapping, "recipe": full} if name == "method" else full, path, own, label))
+        one = {**mapping, "recipe": full} if name == "method" else full
+        whole = json.dumps(mapping, sort_keys=True, default=str)
+        made.append(Given(one, path, own, label, whole, f"{here}.{next(iter(lists))}"))
     return made
+
+
+def _number(value: object) -> str:
+    """The same for 1e-3, which YAML takes for a text, and 0.001."""
+    try:
+        return f"{float(str(value)):g}"
+    except ValueError:
+        return str(value)

@@ -126,8 +126,13 @@ def _example(task: Task, row: dict[str, Any]) -> Example:
         if not text.isascii() and (lone := LONE_SURROGATE.search(text)):
             raise ValueError(f"field {field}: found {lone[0]!r}, half a character, expected a text")
     if row["label"] not in task.labels:
-        raise ValueError(f"field label: found {shown(row['label'])}, expected one of {list(task.labels)}")
+        hint = " (YAML takes yes and no for true and false: put quotes around them)" if _read_as_bool(task, row) else ""
+        raise ValueError(f"field label: found {shown(row['label'])}, expected one of {list(task.labels)}{hint}")
     return Example(texts, task.labels.index(row["label"]))
+
+
+def _read_as_bool(task: Task, row: dict[str, Any]) -> bool:
+    return isinstance(row["label"], str) and any(isinstance(label, bool) for label in task.labels)
 
 
 # regimes
@@ -141,10 +146,11 @@ def split(task: Task, regime: Regime, seed: int) -> Splits:
         chosen, dev = list(range(len(train))), []
     else:
         given = []
-        chosen, dev = sample([example.label for example in train], len(task.labels), regime, seed, task.name)
+        where = f"task {task.name}, {found.origin}, train"
+        chosen, dev = sample([example.label for example in train], task.labels, regime, seed, where)
         if not dev:
-            message = f"found {len(train)} examples in train, too few to take a dev set from"
-            raise InputError(f"task {task.name}", [Problem(f"regime {regime.label}", message)])
+            message = f"found {len(train)} examples, too few to take a dev set from"
+            raise InputError(where, [Problem(f"regime {regime.label}", message)])
     return Splits(
         train=[train[i] for i in chosen],
         dev=given or [train[i] for i in dev],
@@ -157,12 +163,15 @@ def split(task: Task, regime: Regime, seed: int) -> Splits:
     )
 
 
-def sample(labels: Sequence[int], classes: int, regime: Regime, seed: int, task: str) -> tuple[list[int], list[int]]:
-    """Ids of train and of dev among examples with these `labels`. ValueError when there are too few."""
-    by_class = [shuffled([i for i, label in enumerate(labels) if label == c], seed, "sample") for c in range(classes)]
+def sample(
+    labels: Sequence[int], names: Sequence[object], regime: Regime, seed: int, where: str
+) -> tuple[list[int], list[int]]:
+    """Ids of train and of dev among examples of these classes. InputError names the class that has too few."""
+    classes = range(len(names))
+    by_class = [shuffled([i for i, label in enumerate(labels) if label == c], seed, "sample") for c in classes]
     sizes = [len(ids) for ids in by_class]
     if regime.per_class is not None:
-        wanted = [regime.per_class] * classes
+        wanted = [regime.per_class] * len(names)
         reserved = wanted
     elif regime.total is not None:
         wanted = apportion(regime.total, sizes)
@@ -174,7 +183,7 @@ def sample(labels: Sequence[int], classes: int, regime: Regime, seed: int, task:
     for c, (size, n, m) in enumerate(zip(sizes, wanted, reserved, strict=True)):
         if n + m > size or (regime.total is not None and m < 1):
             message = f"expected {n} examples for train and at least {max(m, 1)} for dev, found {size}"
-            raise InputError(f"task {task}", [Problem(f"regime {regime.label}: class {c}", message)])
+            raise InputError(where, [Problem(f"regime {regime.label}: label {names[c]!r}", message)])
     train = [i for ids, n in zip(by_class, wanted, strict=True) for i in ids[:n]]
     dev = [i for ids, n, m in zip(by_class, wanted, reserved, strict=True) for i in ids[n : n + m]]
     return train, dev

@@ -11,13 +11,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench import backbones, files, tasks
-from bench.cells import Cell, Zero
+from bench.cells import Cell
 from bench.heads import HEADS
 from bench.landscape import Landscape
 from bench.methods import METHODS
 from bench.perturb import SPACES, kinds_in
 from bench.protocols import PROTOCOLS
 from bench.settings import UNREADABLE, Problem, parse, parse_kind, shown, unknown
+from bench.zero import Zero
 
 Parser = Callable[[object, str, list[Problem]], Any]
 

@@ -64,13 +64,14 @@ def tasks() -> Listing:
 
 def protocols() -> Listing:
     from bench.protocols import PROTOCOLS
+    from bench.protocols.base import short
 
     rows: list[list[str]] = []
     for one in PROTOCOLS.values():
         rows.append([one.name, one.title, f"seeds {' '.join(map(str, one.seeds))}" if one.seeds else "", one.source])
         for rule in one.rules:
             where = ", ".join(" or ".join(allowed) for allowed in rule.when.values()) or "every cell"
-            values = ", ".join(f"{path} {value}" for path, value in rule.values.items())
+            values = ", ".join(f"{path} {short(value)}" for path, value in rule.values.items())
             rows.append([one.name, where, values, rule.source])
         rows += [[one.name, "done otherwise here", text, ""] for text in one.differs]
     return ["name", "cells", "values", "source"], rows

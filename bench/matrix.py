@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bench import files
 from bench.cells import Cell
-from bench.choices import FILLED, Block, Choices, Given, Reader, givens
+from bench.choices import FILLED, SETTABLE, Block, Choices, Given, Reader, givens
 from bench.compatibility import problems as faults
 from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
 from bench.tuning import Expander, Expansion
@@ -33,7 +33,14 @@ DEFAULTS: dict[str, object] = {
 class Tuning(Settings):
     """How lists of hyper-parameters are decided."""
 
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("seeds that all differ")
+        return seeds
 
 
 @dataclass
@@ -57,12 +64,10 @@ class Matrix:
         def check(choices: Choices, cell: Cell) -> None:
             for name, message in faults(cell):
                 problems[Problem(choices[name].path, message)] = None
-            candidate = next((choices[name] for name in FILLED if choices[name].given.candidate), None)
-            if candidate is not None and not self.tuning_seeds:
-                problems[Problem(candidate.path, UNDECIDED)] = None
-            elif candidate is not None and cell.seed in self.tuning_seeds:
-                message = f"found {cell.seed}, which is a tuning seed: expected others to report"
-                problems[Problem(choices["seed"].path, message)] = None
+            candidate = next((choices[name].given for name in FILLED if choices[name].given.candidate), None)
+            if candidate is not None:
+                for path, message in self._undecidable(candidate, choices, cell):
+                    problems[Problem(path, message)] = None
 
         expander = Expander(self.tuning_seeds, check)
         for block in ([self.axes] if self.axes else []) + self.include:
@@ -70,9 +75,22 @@ class Matrix:
             for choices in self._kept(product, problems) if block is self.axes else product:
                 expander.add(choices)
         problems |= self.reader.problems
+        if not problems and not expander.made.first():
+            problems[Problem("exclude", "leaves no cell")] = None
         if problems:
             raise InputError(self.file, problems)
         return expander.made
+
+    def _undecidable(self, candidate: Given, choices: Choices, cell: Cell) -> Iterator[tuple[str, str]]:
+        """Why nothing can be chosen for a cell that has something to choose from."""
+        if not self.tuning_seeds:
+            yield candidate.listed, UNDECIDED
+        if cell.cost_only:
+            yield candidate.listed, "found a list with weights random, which have no dev score to choose by"
+        if cell.seed in self.tuning_seeds:
+            yield choices["seed"].path, f"found {cell.seed}, which is a tuning seed: expected others to report"
+        if not cell.vary:
+            yield choices["vary"].path, "found nothing that varies, so that no seed is a fresh one"
 
     def _kept(self, product: Iterator[Choices], problems: dict[Problem, None]) -> Iterator[Choices]:
         """Without what is excluded; a rule that matches nothing is a problem."""
@@ -101,6 +119,8 @@ class Matrix:
 
 def matches(pattern: object, value: object) -> bool:
     """`full` matches every full; a mapping matches what has all its values; a list, what one of them matches."""
+    if isinstance(value, tuple) and not any(isinstance(one, list) for one in _several(pattern)):
+        return _several(pattern) == list(value)
     if isinstance(pattern, list):
         return any(matches(one, value) for one in pattern)
     if not isinstance(value, Settings):
@@ -109,6 +129,10 @@ def matches(pattern: object, value: object) -> bool:
         plain = value.model_dump(mode="json")
         return all(plain.get(key) == wanted for key, wanted in pattern.items())
     return pattern in (getattr(value, "kind", None), getattr(value, "label", None))
+
+
+def _several(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def find(matrix: str) -> Path:
@@ -144,8 +168,8 @@ def load(matrix: str) -> Matrix:
         made.exclude.append(rule := _mapping(entry, f"exclude[{i}]", problems))
         if not rule:
             problems.append(Problem(f"exclude[{i}]", "found nothing in it, expected fields and values to leave out"))
-        for key in rule.keys() - Cell.model_fields.keys():
-            problems.append(Problem(f"exclude[{i}].{key}", "unknown field: " + unknown(key, Cell.model_fields)))
+        for key in rule.keys() - set(SETTABLE):
+            problems.append(Problem(f"exclude[{i}].{key}", "unknown field: " + unknown(key, SETTABLE)))
     if "tuning" in data and (tuning := parse(Tuning, data["tuning"], "tuning", problems)) is not None:
         made.tuning_seeds = tuning.seeds
     problems += made.reader.problems

@@ -117,6 +117,7 @@ def ordinary(location: str, revision: str | None, rows: int) -> tuple[int, ...]:
     return tuple(i for i in range(min(len(tokens), rows)) if i not in special)
 
 
+KEPT = 8  # test sets, of this process
 _encoded: dict[str, list[Encoded]] = {}  # of this process, by task, backbone, head and split
 
 
@@ -132,6 +133,8 @@ def encode(cell: Cell, location: str, plain: bool, max_length: int, rows: int) -
             return _encoded[key]
         made = templater.encode_all([one.texts for one in examples], [one.label for one in examples])
         if kept_as is not None:
+            if len(_encoded) == KEPT:
+                _encoded.pop(next(iter(_encoded)))
             _encoded[f"{same}{kept_as}"] = made
         return made
 

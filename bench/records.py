@@ -80,7 +80,7 @@ class Quality(Settings):
     predicted: str  # one character per test example: the predicted class as a digit of base 36, 0-9 and a-z
     curve: tuple[Point, ...]
     examples: dict[str, int]  # how many in train, dev, test
-    sample: str  # hash of the ids of the train and dev examples
+    sample: str  # hash of the ids of the train and dev examples and of the data; its list is in cards/
     data: str  # hash of the content of what was read
     origin: str  # where that came from; of the hub with its revision
 

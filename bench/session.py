@@ -67,6 +67,8 @@ class Session:
         if dry:
             return 0
         decided, without = cells.decided(self._dev()) if first.complete else ([], [])
+        if cells.decisions and not first.complete:
+            self.say(f"{len(cells.decisions)} choices wait for the tuning cells that have no record")
         for title in without:
             self.say(f"nothing to choose from, every candidate failed: {title}")
         second = self._stage(decided, how) if decided else Stage(done=not cells.decisions)

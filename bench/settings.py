@@ -128,7 +128,7 @@ def _explain(kind: type[BaseModel], path: str, detail: Any) -> Problem:
     if detail["type"] == "missing":
         return Problem(place, "missing, expected a value")
     message = detail["msg"].removeprefix("Value error, ")
-    if named := re.fullmatch(r"([\w\[\]]+): (found .*)", message, re.DOTALL):  # by a validator of the whole
+    if named := re.fullmatch(r"([\w\[\].]+): (found .*)", message, re.DOTALL):  # by a validator of the whole
         return Problem(f"{place}.{named[1]}", named[2])
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
         message += " (YAML takes yes, no, on and off for true and false: put quotes around them)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bench.cells import Cell, Tuned, digest
 from bench.choices import Choices, make
+from bench.decision import best
 
 # what changes costs alone: a tuning cell has the first of their values
 NEUTRAL = ("zero", "ranks", "micro_batch_size", "attention", "compile", "feature_cache", "checkpointing", "kernels")
@@ -36,13 +37,7 @@ class Decision:
 
         `dev`: by the name of a tuning cell; None: it failed. KeyError names one that was not run.
         """
-        means: dict[str, float] = {}
-        for label, candidate in self.candidates.items():
-            scores = [dev[name] for name in candidate.tune]
-            known = [score for score in scores if score is not None]
-            if len(known) == len(scores):
-                means[label] = sum(known) / len(known)
-        return max(sorted(means), key=means.__getitem__, default=None)
+        return best({label: [dev[name] for name in one.tune] for label, one in self.candidates.items()})
 
 
 @dataclass
@@ -91,7 +86,7 @@ class Expander:
             self.check(choices, cell)
             self.made.fixed.setdefault(cell.name, cell)
             return
-        key = _setting(choices)
+        key = _setting(choices, self.seeds)
         first = self._neutral.setdefault(key, {name: choices[name] for name in NEUTRAL})
         decision = self.made.decisions.setdefault(key, Decision(_title(choices)))
         candidate = decision.candidates.setdefault(label, Candidate())
@@ -104,14 +99,14 @@ class Expander:
             candidate.tune.setdefault(cell.name, cell)
 
 
-def _setting(choices: Choices) -> str:
-    """The same for what is chosen together: without seed and costs, and with methods by their place in the file."""
+def _setting(choices: Choices, seeds: tuple[int, ...]) -> str:
+    """The same for what is chosen together: without seed and costs, and with the lists for the values from them."""
     parts = [
-        f"{name}={choice.path if name in ('method', 'regularizer') else choice.json}"
+        f"{name}={choice.given.lists or choice.json}"
         for name, choice in sorted(choices.items())
         if name not in ("seed", "tuning", "landscape", *NEUTRAL)
     ]
-    return digest(",".join(parts))
+    return digest(f"{','.join(parts)} {seeds}")
 
 
 def _title(choices: Choices) -> str:

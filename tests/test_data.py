@@ -21,7 +21,7 @@ LABELS = [0] * 300 + [1] * 100 + [2] * 40
 
 
 def draw(regime: Regime, seed: int = 0) -> tuple[list[int], list[int]]:
-    return data.sample(LABELS, 3, regime, seed, "task")
+    return data.sample(LABELS, range(3), regime, seed, "task films, folder films, train")
 
 
 def classes(ids: list[int]) -> dict[int, int]:
@@ -61,7 +61,8 @@ def test_the_sample_of_a_seed_is_fixed_for_ever() -> None:
 @pytest.mark.parametrize("regime", [Regime(per_class=21), Regime(total=440)], ids=lambda regime: regime.label)
 def test_too_small_classes_are_named(regime: Regime) -> None:
     with pytest.raises(
-        InputError, match=r"task task: regime .*: class \d: expected \d+ examples for train and at least"
+        InputError,
+        match=r"^task films, folder films, train: regime .*: label \d: expected \d+ examples for train and at least",
     ):
         draw(regime)
 
@@ -159,7 +160,7 @@ def test_fewer_examples_than_a_batch_holds_repeat_evenly() -> None:
 def test_a_train_set_too_small_for_a_dev_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "trec", {"train": rows(6), "test": rows(4)})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    with pytest.raises(InputError, match="task trec: regime full: found 6 examples in train, too few"):
+    with pytest.raises(InputError, match="task trec, folder trec, train: regime full: found 6 examples, too few"):
         data.split(TASKS["trec"], Regime(), 0)
 
 

@@ -14,10 +14,11 @@ from test_records import record
 from bench import board, matrix, records
 from bench.cells import Cell, rebuild
 from bench.protocols import PROTOCOLS, facts
-from bench.protocols.base import place
+from bench.protocols.base import OUTSIDE, place
 from bench.settings import InputError
 
 Write = Callable[..., Path]
+NOISE = "a regularizer that it does not have"
 TABLE_V2 = [  # THUDM/P-tuning-v2's README and scripts: task, model, batch, rate, length, epochs, projection
     ("boolq", "bert-large-cased", 32, 5e-3, 40, 100, False),
     ("wic", "bert-large-cased", 16, 1e-4, 20, 80, True),
@@ -74,11 +75,11 @@ def test_what_the_matrix_says_stands_and_is_named_as_a_departure(tmp_path: Path)
     assert late.method.recipe.weight_decay == 0.1, "the rest of the recipe is the protocol's"
     assert set(late.labels().departures) == {
         "steps 20, not 1000",
-        "lower_dropout False, not True",
+        "lower_dropout off, not on",
         "method.depth 6, not 12",
         "recipe.learning_rate 0.01, not 0.001",
     }
-    assert set(full.labels().departures) == {"steps 20, not 1000", "lower_dropout False, not True"}
+    assert set(full.labels().departures) == {OUTSIDE, "steps 20, not 1000", "lower_dropout off, not on"}
 
 
 @pytest.mark.parametrize(("task", "backbone", "batch", "rate", "length", "epochs", "projection"), TABLE_V2)
@@ -120,6 +121,37 @@ def test_freelb_sets_the_attack_and_leaves_the_rest(tmp_path: Path) -> None:
     assert rte["algorithm"] == "freelb" and rte["step_size"] == 0.1, "its settings for RTE are not known"
 
 
+def test_own_steps_are_not_overruled_by_a_protocols_epochs(tmp_path: Path) -> None:
+    axes = "axes: {protocol: ptuning_v2, backbone: roberta-large, task: rte, method: prefix_tuning, steps: 20}"
+    (cell,) = cells_of(tmp_path, axes)
+    assert (cell.steps, cell.epochs) == (20, None) and cell.labels().departures == ("epochs none, not 100",)
+    with pytest.raises(InputError, match=r"axes.epochs: found 2 and axes.steps, expected one of them"):
+        cells_of(tmp_path, axes.replace("steps: 20", "steps: 20, epochs: 2"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "departs"),
+    [
+        ("{protocol: ptuning_v2, backbone: roberta-large, task: sst2, method: prefix_tuning}", {OUTSIDE}),
+        ("{protocol: freelb, backbone: bert-base, task: qqp, method: full, regularizer: attack}", {OUTSIDE}),
+        ("{protocol: freelb, backbone: roberta-large, task: qqp, method: full, regularizer: attack}", set()),
+        (
+            "{protocol: freelb, backbone: roberta-large, task: qqp, method: full, regularizer: "
+            "{kind: attack, space: text}}",
+            {OUTSIDE},
+        ),
+        (
+            "{protocol: lpt, backbone: roberta-large, task: qqp, method: late_prompt, head: linear, "
+            "regularizer: noise}",
+            {"head linear, not answer_words loss vocabulary", NOISE},
+        ),
+    ],
+)
+def test_what_a_protocol_does_not_cover_is_told(tmp_path: Path, axes: str, departs: set[str]) -> None:
+    (cell,) = cells_of(tmp_path, f"axes: {axes}")
+    assert {NOISE if "regularizer" in one else one for one in cell.labels().departures} == departs
+
+
 def test_an_unknown_protocol_and_what_it_leaves_open_are_faults(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"axes.protocol: found 'ltp', expected one of .*did you mean lpt"):
         cells_of(tmp_path, "axes: {protocol: ltp, backbone: roberta-large, task: sst2, method: full}")
@@ -129,7 +161,7 @@ def test_an_unknown_protocol_and_what_it_leaves_open_are_faults(tmp_path: Path) 
 
 def test_facts_are_of_a_method_as_a_matrix_or_a_record_has_it(expand: Callable[..., list[Cell]]) -> None:
     (cell,) = expand()
-    made = facts(cell.backbone, cell.task, cell.method.model_dump(), cell.regularizer.kind)
+    made = facts(cell.backbone, cell.task, cell.method.model_dump(), cell.regularizer.model_dump())
     assert made == facts(cell.backbone, cell.task, "full", "none")
 
 
@@ -152,6 +184,20 @@ def test_lists_are_chosen_for_each_setting_and_not_for_each_zero_configuration(w
     assert len(made.first()) == 12 + 8
 
 
+def test_a_choice_is_known_by_what_it_is_made_of_not_by_its_place(write_matrix: Write) -> None:
+    tuning = {"seeds": [7]}
+    one = matrix.load(str(write_matrix({"method": ["full", RATES]}, name="one", tuning=tuning))).expansion()
+    other = matrix.load(str(write_matrix({"method": [RATES]}, name="other", tuning=tuning))).expansion()
+    assert list(one.decisions) == list(other.decisions)
+    prompt = {"kind": "prompt_tuning", "recipe": {"learning_rate": ["1e-3", 1e-2]}}
+    third = matrix.load(str(write_matrix({"method": [prompt]}, name="third", tuning=tuning))).expansion()
+    assert set(one.decisions).isdisjoint(third.decisions)
+    (decision,) = third.decisions.values()
+    assert list(decision.candidates) == ["learning_rate=0.001", "learning_rate=0.01"], (
+        "also of what YAML takes for a text"
+    )
+
+
 def test_dev_decides_and_failures_are_out(write_matrix: Write) -> None:
     made = matrix.load(str(write_matrix({"method": RATES, "seed": 0}, tuning={"seeds": [7, 8]}))).expansion()
     (decision,) = made.decisions.values()
@@ -169,7 +215,9 @@ def test_dev_decides_and_failures_are_out(write_matrix: Write) -> None:
 @pytest.mark.parametrize(
     ("keys", "seed", "expected"),
     [
-        ({}, 0, "axes.method: found a list to choose from, expected `tuning: {seeds"),
+        ({}, 0, "axes.method.recipe.learning_rate: found a list to choose from, expected `tuning: {seeds"),
+        ({"tuning": {"seeds": [7, 7]}}, 0, "tuning.seeds: found [7, 7], expected: seeds that all differ"),
+        ({"tuning": {"seeds": [True]}}, 0, "tuning.seeds[0]: found True"),
         ({"tuning": {"seeds": [0, 1]}}, 0, "axes.seed: found 0, which is a tuning seed"),
         ({"tuning": {"seeds": []}}, 0, "tuning.seeds: found"),
         ({"tuning": {"seed": [1]}}, 0, "tuning.seed: unknown key"),

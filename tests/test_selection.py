@@ -136,7 +136,7 @@ def test_what_does_not_go_together_is_named(axes: dict, expected: str, expand: E
 
 def test_epochs_give_the_steps_that_they_need(expand: Expand) -> None:
     (cell,) = expand({"epochs": 3})
-    assert [cell.resolved(examples).steps for examples in (1, 8, 9, 16)] == [1, 3, 4, 6]
+    assert [cell.resolved(examples).steps for examples in (1, 8, 9, 16)] == [3, 3, 6, 6]
     assert cell.resolved(9).epochs is None and cell.steps == 6
     (plain,) = expand()
     assert plain.resolved(9) == plain

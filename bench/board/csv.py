@@ -34,6 +34,9 @@ def line(record: Record) -> dict[str, object]:
     made |= {
         key: cell.get(key) for key in ("ranks", "precision", "checkpointing", "steps", "batch_size", "select", "seed")
     }
+    made |= {key: cell.get(key) for key in ("epochs", "evaluate_every", "patience")}
+    made["steps"] = cost.steps if cost else None if cell.get("epochs") else cell.get("steps")
+    made["vary"] = " ".join(cell.get("vary") or [])
     made |= {key: cell[key] for key, usual in USUAL.items() if cell.get(key, usual) != usual}
     made |= {
         "metric": quality.metric if quality else None,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from bench.board import titles
 from bench.board.grouping import Spread, role
 from bench.board.tables import UNKNOWN, table, text
+from bench.decision import best
 from bench.records import Record
 
 HEADING = "Hyper-parameters chosen on dev"
@@ -34,32 +35,24 @@ def _lines(records: list[Record]) -> list[list[str]]:
         if role(record.cell) == "tune":
             tried.setdefault(record.cell["tuning"]["candidate"], []).append(record)
     reported = {record.cell["tuning"]["candidate"] for record in records if role(record.cell) == "report"}
-    best = chosen(tried)
+    winner = best({candidate: _scores(several) for candidate, several in tried.items()})
     lines: list[list[str]] = []
     for candidate, several in tried.items():
-        labels, known = several[0].labels, _dev(several)
+        labels, known = several[0].labels, [score for score in _scores(several) if score is not None]
         spread = Spread.of(known)
         lines.append(
             [
                 text(titles.subject(several[0])),
                 *(text(labels.method), text(labels.regularizer), text(candidate)),
                 f"{100 * spread.mean:.1f}" if spread.mean is not None else UNKNOWN,
-                f"{len(known)} of {len(several[0].cell['tuning']['seeds'])}",
-                "yes" if candidate == best else "reported, but not the best" if candidate in reported else "",
+                f"{len(known)} of {len(_scores(several))}",
+                "yes" if candidate == winner else "reported, but not the best" if candidate in reported else "",
             ]
         )
     return lines
 
 
-def chosen(tried: dict[str, list[Record]]) -> str | None:
-    """The candidate with the best mean on dev of those that ended well with every tuning seed."""
-    means: dict[str, float] = {}
-    for candidate, records in tried.items():
-        known = _dev(records)
-        if len(known) == len(records[0].cell["tuning"]["seeds"]):
-            means[candidate] = sum(known) / len(known)
-    return max(sorted(means), key=means.__getitem__, default=None)
-
-
-def _dev(records: list[Record]) -> list[float]:
-    return [record.quality.dev for record in records if record.status == "ok" and record.quality]
+def _scores(records: list[Record]) -> list[float | None]:
+    """On dev, of a candidate: one for each tuning seed, None of what failed or has no record."""
+    found = {r.cell.get("seed"): r.quality.dev for r in records if r.status == "ok" and r.quality}
+    return [found.get(seed) for seed in records[0].cell["tuning"]["seeds"]]

@@ -21,12 +21,13 @@ STEPS = 100  # in a radius: of the differences that give curvatures
 def surfaces(settings: Landscape, cell: Cell, world: World, engine: Engine, encodings: Encodings) -> Surfaces:
     """Around the weights that are loaded, in eval mode. A collective call."""
     dev = encodings.dev
-    drawn = shuffled(list(range(len(dev))), cell.seed, "landscape")[: settings.examples]  # dev may be sorted by class
+    seed = cell.seed_of("order")
+    drawn = shuffled(list(range(len(dev))), seed, "landscape")[: settings.examples]  # dev may be sorted by class
     lengths = [len(dev[i].ids) for i in drawn]
 
     def batch(numbers: list[int]) -> Batch:
         ids = [drawn[number] for number in numbers]
-        keys = [stream_seed(cell.seed, f"landscape {i}") for i in ids]
+        keys = [stream_seed(seed, f"landscape {i}") for i in ids]
         return encodings.batch(dev, ids, keys, world.device)
 
     with engine.tuned.evaluating():
@@ -37,7 +38,7 @@ def surfaces(settings: Landscape, cell: Cell, world: World, engine: Engine, enco
         if settings.weights and weights.has_filters(engine):
             size = min(-(-len(drawn) // world.size), embeddings.ROWS)
             own = [batch(numbers) for numbers in evenly(lengths, size, world.rank, world.size)]
-            sliced = _in_weights(settings, world, engine, own, cell.seed)
+            sliced = _in_weights(settings, world, engine, own, seed)
     return Surfaces(examples=len(drawn), embeddings=around, weights=sliced)
 
 

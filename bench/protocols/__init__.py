@@ -25,6 +25,7 @@ def facts(backbone: Backbone, task: Task, method: object, regularizer: object) -
         "task": task.name,
         "method": _kind(method),
         "regularizer": _kind(regularizer),
+        "space": str(regularizer.get("space") or "embeddings") if isinstance(regularizer, Mapping) else "embeddings",
     }
 
 

@@ -8,7 +8,10 @@ from typing import Any
 from bench.settings import Settings, shown
 from bench.tasks.regimes import NAMED, Regime
 
-Facts = Mapping[str, str]  # backbone, form, task, method, regularizer -> a cell's
+Facts = Mapping[str, str]  # backbone, form, task, method, regularizer, space -> a cell's
+
+
+OUTSIDE = "it has no settings for this method, backbone and task"
 
 
 class Rule(Settings):
@@ -17,6 +20,7 @@ class Rule(Settings):
     values: dict[str, Any]  # steps, regime, recipe.learning_rate, method.length, regularizer.steps
     source: str  # of every value: file and line, table or section
     when: dict[str, tuple[str, ...]] = {}  # a fact -> those it may be
+    core: bool = False  # what the protocol is about: a cell that no such rule is for departs from it
 
     def applies(self, facts: Facts) -> bool:
         return all(facts[fact] in allowed for fact, allowed in self.when.items())
@@ -35,11 +39,13 @@ class Protocol(Settings):
         return {path: value for rule in self.rules if rule.applies(facts) for path, value in rule.values.items()}
 
     def departures(self, facts: Facts, content: Mapping[str, Any]) -> tuple[str, ...]:
-        """Where a cell with this content has other values: `steps 20, not 1000`."""
+        """Where a cell with this content has other values, as `steps 20, not 1000`, or is none of the protocol's."""
         values = {path: NAMED.get(str(value), value) for path, value in self.values(facts).items()}
         plain = {path: value.model_dump() if isinstance(value, Regime) else value for path, value in values.items()}
         found = [(path, value, at(content, path)) for path, value in plain.items()]
-        return tuple(f"{path} {_short(own)}, not {_short(value)}" for path, value, own in found if not same(value, own))
+        outside = () if any(rule.core and rule.applies(facts) for rule in self.rules) else (OUTSIDE,)
+        other = (f"{path} {short(own)}, not {short(value)}" for path, value, own in found if not same(value, own))
+        return (*outside, *other)
 
 
 def place(path: str) -> tuple[str, tuple[str, ...]]:
@@ -66,8 +72,11 @@ def same(value: Any, own: Any) -> bool:
     return value == own
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """As it is told to a person."""
     if isinstance(value, Mapping):
         known = {key: one for key, one in value.items() if one not in (None, False)}
-        return " ".join(f"{key} {_short(one)}" for key, one in known.items()) or "full"
+        return " ".join(short(one) if key == "kind" else f"{key} {short(one)}" for key, one in known.items()) or "full"
+    if isinstance(value, bool) or value is None:
+        return {True: "on", False: "off", None: "none"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, str) else shown(value)

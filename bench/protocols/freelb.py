@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bench.protocols.base import Protocol, Rule
 
+ATTACK = {"regularizer": ("attack",), "space": ("embeddings",)}
+
 
 def _freelb(task: str, step_size: float, steps: int, initial: float, radius: float) -> Rule:
     return Rule(
         source=f"fairseq-RoBERTa/launch, {task}",
-        when={"backbone": ("roberta-large",), "task": (task,), "regularizer": ("attack",)},
+        core=True,
+        when={"backbone": ("roberta-large",), "task": (task,), **ATTACK},
         values={
             "regularizer.step_size": step_size,
             "regularizer.steps": steps,
@@ -25,7 +28,7 @@ FREELB = Protocol(
     rules=(
         Rule(
             source="run_glue_freelb.py:263-275, 308-316 (the mean over the points of the ascent), 282-290 (l2)",
-            when={"regularizer": ("attack",)},
+            when=ATTACK,
             values={
                 "regularizer.algorithm": "freelb",
                 "regularizer.norm": "l2",

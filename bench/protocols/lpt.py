@@ -21,8 +21,16 @@ LPT = Protocol(
     seeds=(100, 13, 21, 42, 87),  # of the data, generate_low_resource_data.py; the run scripts have 42
     rules=(
         Rule(
-            source="encoder-only/run_roberta.py:189 (dropout below), 242-256 (best dev kept, no early stopping)",
-            values={"select": "best_dev", "patience": None, "lower_dropout": True, "precision": "fp32"},
+            source="encoder-only/run_roberta.py:189 (dropout below), 242-256 (best dev kept, no early stopping); "
+            "modeling_roberta.py:642-648 (the LM head, over the vocabulary)",
+            values={
+                "select": "best_dev",
+                "patience": None,
+                "lower_dropout": True,
+                "precision": "fp32",
+                "head": {"kind": "answer_words", "loss": "vocabulary"},
+                "regularizer": {"kind": "none"},
+            },
         ),
         Rule(
             source="encoder-only/run_roberta.sh; the optimizer is run_roberta.py:96-114, 218",
@@ -38,6 +46,7 @@ LPT = Protocol(
         ),
         Rule(
             source="encoder-only/run_roberta.sh",
+            core=True,
             when={"form": ("masked",), "method": ("late_prompt",)},
             values={**OPTIMIZER, **LATE, "recipe.learning_rate": 1e-3},
         ),
@@ -59,6 +68,7 @@ LPT = Protocol(
         ),
         Rule(
             source="decoder-only/run_gpt2.sh",
+            core=True,
             when={"form": ("causal",), "method": ("late_prompt",)},
             values={**OPTIMIZER, **LATE, "recipe.learning_rate": 5e-4},
         ),

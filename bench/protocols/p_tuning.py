@@ -8,6 +8,7 @@ from bench.protocols.base import Protocol, Rule
 def _v2(backbone: str, task: str, batch: int, rate: float, length: int, epochs: int, projection: bool = False) -> Rule:
     return Rule(
         source=f"run_script/run_{task}_{backbone.partition('-')[0]}.sh, README `Implemented Results`",
+        core=True,
         when={"backbone": (backbone,), "task": (task,), "method": ("prefix_tuning",)},
         values={
             "batch_size": batch,
@@ -31,6 +32,7 @@ PTUNING_V2 = Protocol(
             values={
                 "regime": "full",
                 "head": {"kind": "linear"},
+                "regularizer": {"kind": "none"},
                 "max_length": 128,
                 "evaluate_every": "epoch",
                 "select": "best_dev",
@@ -51,6 +53,7 @@ PTUNING_V2 = Protocol(
         "There the best epoch is chosen on the set that is reported; here dev comes out of train, and test is apart.",
         "The head reads the first token, not BERT's pooler, and COPA and WSC are texts with two answers.",
         "The text's positions begin at 0, not behind the prefix.",
+        "An epoch has as many steps as there, but all batches are full: the last one of an epoch takes from the next.",
     ),
 )
 
@@ -67,7 +70,7 @@ def _fewglue(
         "recipe.warmup": warmup / steps,
     }
     source = f"PT-Fewshot/scripts/{task}_pt_few_shot.sh; --pattern_ids, pet/wrapper.py:89"
-    return Rule(source=source, when={"task": (task,), "method": ("p_tuning",)}, values=values)
+    return Rule(source=source, core=True, when={"task": (task,), "method": ("p_tuning",)}, values=values)
 
 
 FEWGLUE = Protocol(
@@ -82,6 +85,7 @@ FEWGLUE = Protocol(
                 "evaluate_every": 20,
                 "patience": 10,
                 "select": "best_dev",
+                "regularizer": {"kind": "none"},
             },
         ),
         Rule(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from bench import toy
 from bench.metrics import DIGITS, METRICS
 from bench.settings import Settings, departures, shown
 
@@ -91,6 +92,8 @@ class Task(Settings):
             return self
         if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,47}", self.name, re.ASCII):
             raise ValueError(f"name: found {shown(self.name)}, expected letters, digits, - and _ only, at most 48")
+        if self.source == "built-in" and self.folder not in map(str, range(toy.ATTRIBUTES)):
+            raise ValueError("source: found built-in, which only the tasks of the built-in world have")
         if strangers := set(self.fixed) - set(self.fields):
             raise ValueError(f"fixed: found {', '.join(sorted(strangers))}, expected some of {list(self.fields)}")
         known = {"fields": self.fields, "labels": self.labels, "words": self.words}
@@ -107,15 +110,28 @@ class Task(Settings):
             raise ValueError(f"splits: found {', '.join(self.splits)}, expected also {' and '.join(sorted(missing))}")
         if extra := self.splits.keys() - {"train", "dev", "test"}:
             raise ValueError(f"splits: found {', '.join(sorted(extra))}, expected train, test and perhaps dev")
-        if bad := [name for name in self.metrics if name not in METRICS] or not self.metrics:
-            raise ValueError(f"metrics: found {bad or 'none'}, expected some of {', '.join(METRICS)}")
+        self._check_splits(self.splits, "splits")
+        if not self.metrics or any(name not in METRICS for name in self.metrics):
+            raise ValueError(f"metrics: found {list(self.metrics)}, expected some of {', '.join(METRICS)}")
+        if "f1" in self.metrics and len(self.labels) > 2:
+            raise ValueError(f"metrics: found f1 with {len(self.labels)} labels, expected macro_f1, or two labels")
         self._check_hub()
         if len(self.sequences) > 2:
             raise ValueError(f"plain: found {len(self.sequences)} sequences, expected one or two")
         self._check_templates()
         return self
 
+    def _check_splits(self, splits: dict[str, tuple[str, ...]], place: str) -> None:
+        """A file in two splits would have examples of one in the other."""
+        names = [name for several in splits.values() for name in several]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{place}: found {twice[0]} twice, expected each file in one place only")
+        if empty := [split for split, several in splits.items() if not several]:
+            raise ValueError(f"{place}: found nothing for {empty[0]}, expected the names of its files")
+
     def _check_hub(self) -> None:
+        if self.hub is not None:
+            self._check_splits(self.hub.splits, "hub.splits")
         if self.hub is None:
             if self.source == "hub":
                 raise ValueError("source: found hub, expected also what is under `hub`")
@@ -134,9 +150,14 @@ class Task(Settings):
         templates |= {f"plain[{i}]": sequence for i, sequence in enumerate(self.sequences)}
         for place, template in templates.items():
             try:
-                found = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+                parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
             except ValueError as error:
                 raise ValueError(f"{place}: found {template!r}: {error}") from error
+            found = [name for _, name, _, _ in parts if name is not None]
+            if any(form or conversion for _, _, form, conversion in parts):
+                raise ValueError(f"{place}: found {template!r}, expected names alone in braces, without ! and :")
+            if not set(found) & set(self.fields):
+                raise ValueError(f"{place}: found {template!r}, expected at least one field in braces")
             wanted = {*self.fields, "mask"} if place == "masked" else set(self.fields)
             if unknown := [name for name in found if name not in wanted]:
                 names = ", ".join(sorted(wanted))

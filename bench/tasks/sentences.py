@@ -1,8 +1,9 @@
 """Single sentences: sentiment, opinion, subjectivity, kind of question.
 
 Templates and answer words are those of LPT's code (xyltt/LPT @634c7b2, encoder-only/data/process.py and
-decoder-only/data/utils.py), which took them from LM-BFF. The hub's MR and MPQA have other splits than the folders that
-the README describes: compare records of one source only, which they name.
+decoder-only/data/utils.py), which took them from LM-BFF. The hub's SST-2 (phrases), MR and MPQA have other
+training or test splits than the folders that these are usually found in: compare records of one source only, which they
+name. No commit of MPQA's repository was at hand to pin it: the one that was read is in the record.
 """
 
 from __future__ import annotations

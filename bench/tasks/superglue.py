@@ -7,6 +7,9 @@ masks; here an answer is one word, and the wording of both is ours, on the same 
 COPA, MultiRC, WiC and WSC is our wording, too. Encoder-decoders read what T5 does (Raffel et al. 2020, appendix D),
 without the task's name; of WSC the fields, since T5 writes that answer out as well.
 
+MultiRC's examples are answers: `total` and `per_class` count those, and dev, drawn from train, has answers to questions
+that are in train, too. Scores on it choose weights and hyper-parameters and are no result.
+
 FewGLUE's 32 training examples of WSC are all of one class, as they were made for writing the answer out.
 
 ReCoRD is not here: its answer is one of the entities of its passage, other ones in each example and of several tokens
