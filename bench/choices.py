@@ -53,6 +53,7 @@ class Choice:
         return slug(self.value)
 
 
+NO_EPOCHS = Given(None, "epochs")
 Block = dict[str, list[Given]]  # a product: the axes, or one entry of include
 Choices = dict[str, Choice]
 
@@ -96,9 +97,13 @@ class Reader:
     def _choices(self, given: dict[str, Given]) -> Choices | None:
         protocol = self.read("protocol", given["protocol"]).value
         if given["epochs"].raw is not None and given["steps"].own:
-            message = f"found {shown(given['epochs'].raw)} and {given['steps'].path}, expected one of them"
-            self.problems[Problem(given["epochs"].path, message)] = None
-            return None
+            general = [given[name].path.startswith("defaults.") for name in LENGTH]
+            if general[0] == general[1]:
+                message = f"found {shown(given['epochs'].raw)} and {given['steps'].path}, expected one of them"
+                self.problems[Problem(given["epochs"].path, message)] = None
+                return None
+            if general[1]:  # the steps of an axis or an entry stand above the epochs of the defaults
+                given = {**given, "epochs": NO_EPOCHS}
         given, raws = (given, {}) if protocol is None else self._filled(protocol, given)
         made = {name: self.read(name, one, raws.get(name)) for name, one in given.items()}
         unread = (name for name, choice in made.items() if choice.value is None)

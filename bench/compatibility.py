@@ -23,7 +23,6 @@ def problems(cell: Cell) -> list[tuple[str, str]]:
         ("feature_cache", _feature_cache_problem(cell)),
         ("patience", _patience_problem(cell)),
         ("epochs", _epochs_problem(cell)),
-        ("vary", _vary_problem(cell)),
     ]
     return [(field, message) for field, message in found if message is not None]
 
@@ -120,9 +119,3 @@ def _patience_problem(cell: Cell) -> str | None:
 def _epochs_problem(cell: Cell) -> str | None:
     wrong = f"found {cell.epochs}, but {RANDOM.name} makes the examples that the steps need: expected steps"
     return wrong if cell.epochs is not None and cell.cost_only else None
-
-
-def _vary_problem(cell: Cell) -> str | None:
-    if cell.vary or cell.seed == 0:
-        return None
-    return f"found nothing that varies, with which seed {cell.seed} is that of 0: expected seed 0 alone, or something"

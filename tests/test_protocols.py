@@ -127,6 +127,10 @@ def test_own_steps_are_not_overruled_by_a_protocols_epochs(tmp_path: Path) -> No
     assert (cell.steps, cell.epochs) == (20, None) and cell.labels().departures == ("epochs none, not 100",)
     with pytest.raises(InputError, match=r"axes.epochs: found 2 and axes.steps, expected one of them"):
         cells_of(tmp_path, axes.replace("steps: 20", "steps: 20, epochs: 2"))
+    own = "axes: {backbone: roberta-large, task: rte, method: full, "
+    (by_epochs,) = cells_of(tmp_path, "defaults: {steps: 5}\n" + own + "epochs: 2}")
+    (by_steps,) = cells_of(tmp_path, "defaults: {epochs: 2}\n" + own + "steps: 5}")
+    assert (by_epochs.epochs, by_steps.epochs, by_steps.steps) == (2, None, 5), "an axis stands above the defaults"
 
 
 @pytest.mark.parametrize(
