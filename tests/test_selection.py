@@ -179,7 +179,7 @@ def test_a_run_stops_early_counts_epochs_and_varies_what_it_is_told(write_matrix
                 "task": {"name": "toy-foreign-0", "metrics": metrics},
             },
             {"method": [prompt], "ranks": 2, "regime": {"per_class": 10}, "epochs": 2},
-            {"method": [prompt], "ranks": 2, "regime": {"per_class": 10}, "steps": 5},
+            {"method": [prompt], "ranks": 2, "regime": {"per_class": 10}, "steps": 6},
         ],
     )
     results = tmp_path / "results"
@@ -212,7 +212,7 @@ def test_a_run_stops_early_counts_epochs_and_varies_what_it_is_told(write_matrix
 
     ten = [record for record in made if record.quality.examples["train"] == 20]
     given, counted = sorted(ten, key=lambda record: record.cell["epochs"] or 0)
-    assert (counted.cell["epochs"], counted.cell["steps"], counted.cost.steps) == (2, 6, 5)
+    assert (counted.cell["epochs"], counted.cell["steps"], counted.cost.steps) == (2, 6, 6)
     assert counted.quality.curve == given.quality.curve and counted.quality.stopped_step is None
 
     varied: dict[str, list[Record]] = {}
