@@ -247,8 +247,8 @@ def test_interrupt_stops_all_ranks_and_the_next_run_continues(stop, write_matrix
 @pytest.mark.timeout(400)
 def test_a_failure_ends_one_cell_and_can_be_retried(write_matrix, tmp_path: Path) -> None:
     """A loss that is not finite is `diverged` with its step; the group starts anew for the cells behind it."""
-    rates = [1e30, 1e-3]
-    file = write_matrix({"method": {"kind": "full", "recipe": {"learning_rate": rates, "clip": 1e30}}, "steps": 4})
+    recipes = [{"learning_rate": rate, "clip": 1e30} for rate in (1e30, 1e-3)]
+    file = write_matrix({"method": [{"kind": "full", "recipe": recipe} for recipe in recipes], "steps": 4})
     results = tmp_path / "results"
     assert bench("run", file, "--results", results).returncode == 1
     by_rate = {r.cell["method"]["recipe"]["learning_rate"]: r for r in by_name(results).values()}
