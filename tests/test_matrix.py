@@ -258,6 +258,20 @@ def test_a_ds_config_that_cannot_run_is_named(config: object, expected: str, tmp
     assert expand({"zero": {"path": str(file)}})[0].zero.stage == 1
 
 
+def test_exclude_matches_lists_and_leaves_something(expand: Expand) -> None:
+    vary = [["sample"], ["init"], ["sample", "init"]]
+    cells = expand({"vary": vary}, exclude=[{"vary": ["sample"]}])
+    assert [cell.vary for cell in cells] == [("init",), ("sample", "init")]
+    with pytest.raises(InputError, match=r"exclude: leaves no cell"):
+        expand({"seed": [0]}, exclude=[{"seed": 0}])
+
+
+def test_a_protocol_with_nothing_to_follow_is_a_fault_not_a_traceback(expand: Expand) -> None:
+    for field in ("method", "regularizer"):
+        with pytest.raises(InputError, match=rf"axes.{field}: found None, expected one of"):
+            expand({"protocol": "lpt", field: None})
+
+
 def test_an_unset_variable_in_a_path_is_named(expand: Expand) -> None:
     with pytest.raises(InputError, match=r"found '\$NO_SUCH_VARIABLE' \(is the variable set\?\)"):
         expand({"backbone": {"path": "$NO_SUCH_VARIABLE"}})

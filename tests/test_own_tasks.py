@@ -105,6 +105,29 @@ def test_a_known_task_may_be_changed() -> None:
         ({"name": "sst2", "words": ["a"]}, "axes.task.words: found \\['a'\\], expected one for each of the labels"),
         ({"name": "sst2", "masked": "{text} {mask}"}, "axes.task.masked: found {text} in .*, expected only mask, sent"),
         ({"name": "sst2", "fixed": ["word"]}, r"axes.task.fixed: found word, expected some of \['sentence'\]"),
+        (
+            {"name": "sst2", "causal": "It was"},
+            "axes.task.causal: found 'It was', expected at least one field in braces",
+        ),
+        ({"name": "sst2", "causal": "{sentence!r} It"}, "axes.task.causal: found .*, expected names alone in braces"),
+        ({"name": "sst2", "metrics": []}, r"axes.task.metrics: found \[\], expected some of accuracy, f1, macro_f1"),
+        ({"name": "trec", "metrics": ["f1"]}, "axes.task.metrics: found f1 with 6 labels, expected macro_f1"),
+        (
+            {"name": "trec", "hub": {"path": "a/b", "labels": ["x"]}},
+            r"axes.task.hub.labels: found \['x'\], expected theirs",
+        ),
+        (
+            {"name": "sst2", "splits": {"train": ["train"], "dev": ["test"], "test": ["test"]}},
+            "axes.task.splits: found test twice, expected each file in one place only",
+        ),
+        (
+            {"name": "sst2", "splits": {"train": ["train"], "test": []}},
+            "axes.task.splits: found nothing for test, expected the names of its files",
+        ),
+        (
+            {"name": "sst2", "source": "built-in"},
+            "axes.task.source: found built-in, which only the tasks of the built-in",
+        ),
         ({"path": "nowhere.yaml"}, "axes.task.path: nowhere.yaml: YAML: .*No such file"),
         ({"path": 3}, "axes.task.path: found 3, expected a file"),
         ({"path": "a.yaml", "words": []}, "axes.task.words: unknown key: expected path alone"),

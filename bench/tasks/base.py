@@ -156,11 +156,11 @@ class Task(Settings):
             found = [name for _, name, _, _ in parts if name is not None]
             if any(form or conversion for _, _, form, conversion in parts):
                 raise ValueError(f"{place}: found {template!r}, expected names alone in braces, without ! and :")
-            if not set(found) & set(self.fields):
-                raise ValueError(f"{place}: found {template!r}, expected at least one field in braces")
             wanted = {*self.fields, "mask"} if place == "masked" else set(self.fields)
             if unknown := [name for name in found if name not in wanted]:
                 names = ", ".join(sorted(wanted))
                 raise ValueError(f"{place}: found {{{unknown[0]}}} in {template!r}, expected only {names} in braces")
+            if not set(found) & set(self.fields):
+                raise ValueError(f"{place}: found {template!r}, expected at least one field in braces")
             if place == "masked" and found.count("mask") != 1:
                 raise ValueError(f"masked: found {template!r}, expected {{mask}} in it once")
