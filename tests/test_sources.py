@@ -63,14 +63,17 @@ def fault(task: Task = TASKS["sst2"]) -> str:
 
 @pytest.mark.parametrize("labels", [(0, 1), (False, True), ("negative", "positive")], ids=str)
 def test_formats_give_the_same_examples(labels: tuple[Any, ...], folder: Path) -> None:
-    task = TASKS["sst2"].model_copy(update={"labels": labels, "splits": {"train": ("train",), "test": ("train",)}})
+    task = TASKS["sst2"].model_copy(update={"labels": labels})
+    (folder / "validation.jsonl").unlink()
     found = {}
     for suffix, write in WRITERS.items():
-        file = folder / f"train{suffix}"
-        write(file, [row | {"label": labels[row["label"]]} for row in ROWS])
+        files = [folder / f"{name}{suffix}" for name in ("train", "validation")]
+        for file in files:
+            write(file, [row | {"label": labels[row["label"]]} for row in ROWS])
         data._read.cache_clear()
         found[suffix] = data.read(task)
-        file.unlink()
+        for file in files:
+            file.unlink()
     assert found[".jsonl"] == found[".csv"] == found[".parquet"]
     assert [(e.texts, e.label) for e in found[".csv"].splits["train"]] == [
         ((row["sentence"],), row["label"]) for row in ROWS
