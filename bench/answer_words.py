@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import toy
 from bench.backbones import Backbone
 from bench.settings import InputError, Problem
 from bench.tasks import Task
-from bench.templates import tokenizer
+from bench.templates import tokenizer_of
 
 
 def tokens_of(tokenizer: Any, word: str) -> list[int]:
@@ -41,8 +40,7 @@ def check(task: Task, backbone: Backbone) -> None:
     if backbone.source == "hub":
         return
     try:
-        built_in = backbone.source == "built-in"
-        tokens = toy.tokenizer(backbone.name) if built_in else tokenizer(backbone.location, backbone.revision)
+        tokens = tokenizer_of(backbone)
     except (OSError, ValueError, ImportError):
         return  # that it cannot be loaded is a failure of its cells
     answer_ids(task, backbone, tokens)

@@ -66,7 +66,7 @@ class Session:
         first = self._stage(cells.first(), how, waiting)
         if dry:
             return 0
-        decided, without = cells.decided(self._dev()) if first.complete else ([], [])
+        decided, without = cells.decided(self._dev(cells.first())) if cells.decisions and first.complete else ([], [])
         if cells.decisions and not first.complete:
             self.say(f"{len(cells.decisions)} choices wait for the tuning cells that have no record")
         for title in without:
@@ -97,9 +97,10 @@ class Session:
         complete = started and len(found) == len(cells)
         return Stage(complete, complete and all(record.status == "ok" for record in found))
 
-    def _dev(self) -> dict[str, float | None]:
-        """The score on dev of every record; None of what failed."""
-        return {r.name: r.quality.dev if r.quality else None for r in records.read_all(self.results).records}
+    def _dev(self, cells: list[Cell]) -> dict[str, float | None]:
+        """The score on dev of each cell; None of what failed."""
+        found = records.read_all(self.results, {cell.name for cell in cells}).records
+        return {record.name: record.quality.dev if record.quality else None for record in found}
 
     def _predict(self, cells: list[Cell], where: Launch, budget: int | None) -> list[Cell]:
         """The cells that fit or of which that is not known; the others get a record that says what they need."""

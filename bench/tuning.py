@@ -89,14 +89,13 @@ class Expander:
         key = _setting(choices, self.seeds)
         first = self._neutral.setdefault(key, {name: choices[name] for name in NEUTRAL})
         decision = self.made.decisions.setdefault(key, Decision(_title(choices)))
-        candidate = decision.candidates.setdefault(label, Candidate())
+        if label not in decision.candidates:
+            tuned = Tuned(role="tune", setting=key, candidate=label, seeds=self.seeds)
+            cells = (make({**choices, **first}, tuning=tuned, seed=seed, landscape=None) for seed in self.seeds)
+            decision.candidates[label] = Candidate({cell.name: cell for cell in cells})
         report = make(choices, tuning=Tuned(role="report", setting=key, candidate=label, seeds=self.seeds))
         self.check(choices, report)
-        candidate.report.setdefault(report.name, report)
-        for seed in self.seeds:
-            tuned = Tuned(role="tune", setting=key, candidate=label, seeds=self.seeds)
-            cell = make({**choices, **first}, tuning=tuned, seed=seed, landscape=None)
-            candidate.tune.setdefault(cell.name, cell)
+        decision.candidates[label].report.setdefault(report.name, report)
 
 
 def _setting(choices: Choices, seeds: tuple[int, ...]) -> str:

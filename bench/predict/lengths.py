@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bench import data, toy
+from bench import data
 from bench.cells import Cell, identity_json
 from bench.settings import InputError
-from bench.templates import Templater, tokenizer
+from bench.templates import Templater, tokenizer_of
 
 LONGEST = 32  # texts that are tokenised: those with most characters
 SEEN = ("backbone", "task", "regime", "head", "max_length", "weights")
@@ -36,9 +36,7 @@ def longest(cell: Cell) -> Lengths:
 
 def _longest(cell: Cell) -> Lengths:
     backbone = cell.backbone
-    built_in = backbone.source == "built-in"
-    tokens: Any = toy.tokenizer(backbone.name) if built_in else tokenizer(backbone.location, backbone.revision)
-    templater = Templater(cell.task, tokens, backbone.form, cell.head.kind == "linear", cell.max_length)
+    templater = Templater(cell.task, tokenizer_of(backbone), backbone.form, cell.head.kind == "linear", cell.max_length)
 
     def of(examples: list[data.Example]) -> int:
         texts = sorted(examples, key=lambda example: sum(map(len, example.texts)), reverse=True)[:LONGEST]
