@@ -7,14 +7,15 @@ from pathlib import Path
 from bench import files
 from bench.board.csv import csv
 from bench.board.markdown import markdown
+from bench.board.page import page
 from bench.records import Record
 
-__all__ = ["csv", "markdown", "write"]
+__all__ = ["csv", "markdown", "page", "write"]
 
 
 def write(records: list[Record], folder: Path) -> list[Path]:
-    """leaderboard.md and leaderboard.csv in `folder`; the same bytes for the same records."""
-    forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records)}
+    """leaderboard.md, leaderboard.csv and index.html in `folder`; the same bytes for the same records."""
+    forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records), "index.html": page(records)}
     for name, content in forms.items():
         files.write(folder / name, content)
     return [folder / name for name in forms]
