@@ -101,7 +101,7 @@ def ranking(rows: Sequence[Runs]) -> Ranking:
         seeds, examples = _seeds(rows, pairs), _examples(rows, pairs)
         p = _examples_p(rows, pairs, examples)
         if over_seeds:
-            p = np.maximum(p, _t_p(seeds))
+            p = np.maximum(p, _t_p(seeds, np.nan))
         p[(seeds.mean <= 0) | (examples.mean <= 0)] = 1  # no reason to turn the order of the means
         found = [None if np.isnan(one) else one for one in p.tolist()]
         better |= dict(zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), found, strict=True))
@@ -215,18 +215,18 @@ def _moments(parts: Sequence[tuple[Array, Array, int]]) -> Moments:
     return Moments(mean, variance, freedom)
 
 
-def _t_p(of: Moments) -> Array:
-    """Two-sided; 1 without a difference, NaN where nothing varies or is known to."""
+def _t_p(of: Moments, constant: float) -> Array:
+    """Two-sided; 1 without a difference, NaN where no variance is known, `constant` where there is none."""
     from scipy.stats import t
 
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * t.sf(np.abs(of.mean) / np.sqrt(of.variance), of.freedom)
-    return np.where(of.variance == 0, np.where(of.mean == 0, 1.0, np.nan), p)
+    return np.where(of.variance == 0, np.where(of.mean == 0, 1.0, constant), p)
 
 
 def _examples_p(rows: Sequence[Runs], pairs: Pairs, examples: Moments) -> Array:
     if len(pairs.keys) > 1 or pairs.seeds > 1:
-        return _t_p(examples)
+        return _t_p(examples, 0.0)
     from scipy.stats import binom
 
     right, first, second = _right(rows, pairs, 0)
