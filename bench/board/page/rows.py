@@ -11,7 +11,6 @@ from bench.board.grouping import Row, Setting, Spread, candidate
 from bench.board.page import needs
 from bench.board.page.digits import mebibytes, percent, short
 from bench.board.ranks import Ranking
-from bench.board.statistics import interquartile_mean, mean_interval
 from bench.records import OWNERS, Cost, Record
 
 # shares are in percent, sizes in MiB, times in milliseconds or, with `seconds`, in seconds; None is not known
@@ -61,12 +60,11 @@ def _seed(record: Record, name: str, string: Callable[[str], int]) -> list[Any]:
 
 def _quality(row: Row) -> list[float | None]:
     """On test: mean, sample standard deviation, the ends of the interval, least, interquartile mean; dev likewise."""
-    scores = [record.quality.test for record in row.finished if record.quality]
-    interval = mean_interval([scores]) if scores else None
+    interval = row.interval
     return [
         *(percent(row.test.mean), percent(row.test.deviation)),
         *((percent(interval.low), percent(interval.high)) if interval else (None, None)),
-        *(percent(min(scores, default=None)), percent(interquartile_mean(scores) if scores else None)),
+        *(percent(min(row.scores, default=None)), percent(row.interquartile_mean)),
         *(percent(row.dev.mean), percent(row.dev.deviation)),
     ]
 

@@ -3,9 +3,12 @@
 const AT_ONCE = 12; // tables before one asks for more
 const NOTES = {
   overview:
-    "Mean ± sample standard deviation over seeds; the interval is that of the mean, 95 %. Weights are selected on dev, " +
+    "Mean ± sample standard deviation over seeds; the interval is that of the mean, 95 %, of one seed that over its test " +
+    "examples. Weights are selected on dev, " +
     "never on test. Rows that cannot be told apart share a rank. Dots are seeds. Every figure leads to its records.",
-  quality: "Mean ± sample standard deviation over seeds; the interval is that of the mean, 95 %. IQM is the mean of the middle half.",
+  quality:
+    "Mean ± sample standard deviation over seeds; the interval is that of the mean, 95 %, of one seed that over its test " +
+    "examples. IQM is the mean of the middle half.",
   speed: "Medians over seeds. Tokens are the text's own, without padding and prompts, in the steps after warm-up.",
   memory:
     "Of the rank and the seed that need most. Owners are those at the peak of a training step and add up to it. " +
@@ -31,7 +34,7 @@ function makeBoard() {
 }
 
 function view() {
-  return value("view") in VIEWS ? value("view") : "overview";
+  return Object.hasOwn(VIEWS, value("view")) ? value("view") : "overview";
 }
 
 function sortOf() {

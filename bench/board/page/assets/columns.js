@@ -45,7 +45,7 @@ function columnsOf(shown) {
     numbers("interval", "95 % interval", intervalText, {
       ...best,
       value: (row) => row.low,
-      hint: "of the mean, bootstrapped over seeds; sorted by its lower end",
+      hint: "of the mean, bootstrapped over seeds; of one seed Wilson's, over its test examples; sorted by the lower end",
     }),
     numbers("min", "min", (row) => fixed(row.min, 1), { ...best, hint: "the worst seed", seed: worst }),
     numbers("iqm", "IQM", (row) => fixed(row.iqm, 1), { ...best, hint: "interquartile mean over seeds" }),

@@ -51,7 +51,7 @@ function filter(axis, options) {
   });
   const list = element("fieldset", {}, element("legend", { class: "unseen" }, AXES[axis]), ...boxes);
   const summary = element("summary", {}, `${AXES[axis]} `, element("span", { class: "chosen" }));
-  return element("details", { class: "filter", "data-axis": axis }, summary, list);
+  return element("details", { class: "filter", name: "filter", "data-axis": axis }, summary, list);
 }
 
 function tick(axis) {

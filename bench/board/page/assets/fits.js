@@ -1,23 +1,24 @@
 // What fits my GPUs: the rows of a backbone that so many GPUs of so much memory can run, best first.
 
 const RESERVE = 2; // GiB that stay free, as in bench plan: context, NCCL, fragmentation
-const FIELDS = ["gpus", "memory", "model", "goal"];
+const ASKED = { gpus: "1", memory: "24", model: "", goal: "" }; // by key in the address: what holds where it says nothing
 
 function makeFits() {
   const models = [...new Set(rows.map((row) => row.backbone))].sort();
-  const number = (key, otherwise, step) => {
-    const input = element("input", { type: "number", min: step, step: "any", required: true, value: value(key, otherwise) });
-    input.addEventListener("input", () => choose(key, input.value));
-    return input;
+  const number = (key, least) => {
+    const attributes = { id: key, type: "number", min: least, step: least || "any", required: true };
+    return element("input", { ...attributes, input: (event) => choose(key, event.target.value) });
   };
-  const gpus = number("gpus", "1", 1);
-  gpus.step = "1";
-  const model = select(models.map((name) => [name, name]), value("model", models[0]), (name) => choose("model", name));
+  const options = (key, names) => {
+    const made = select(names.map((name) => [name, name]), null, (name) => choose(key, name));
+    made.id = key;
+    return made;
+  };
   byId("fits-form").append(
-    field("Number of GPUs", gpus),
-    field("GiB of each", number("memory", "24", 0)),
-    field("Backbone", model),
-    field("Task and regime", element("select", { id: "goal", change: (event) => choose("goal", event.target.value) })),
+    field("Number of GPUs", number("gpus", 1)),
+    field("GiB of each", number("memory", 0)),
+    field("Backbone", options("model", models)),
+    field("Task and regime", options("goal", [])),
   );
   byId("fits-form").addEventListener("submit", (event) => event.preventDefault());
   byId("fits-note").textContent =
@@ -25,22 +26,41 @@ function makeFits() {
     "as the bytes of live tensors, or predicted by bench plan where nothing was measured. " +
     `${RESERVE} GiB of each GPU stay free for context, NCCL and fragmentation. Quality is the mean on test; cells of random weights have none.`;
   whenChosen((key) => {
-    if (key === null || FIELDS.includes(key)) showFits(model);
+    if (key === null || key in ASKED) showFits();
   });
-  showFits(model);
+  showFits();
 }
 
-function showFits(model) {
+/** What is asked, from the address, in the fields too: number of GPUs, GiB of each, backbone, task and regime. */
+function asked() {
+  const model = byId("model");
   if (rows.some((row) => row.backbone === value("model"))) model.value = value("model");
-  const [goal, candidates] = goalOf(rows.filter((row) => row.backbone === model.value));
-  const [gpus, memory] = [Number(value("gpus", "1")), Number(value("memory", "24"))];
-  const wanted = candidates.filter((row) => row.setting.cost_only || goalName(row) === goal).map((row) => judged(row, gpus, memory));
-  const fitting = wanted.filter((one) => one.why === "").sort(betterFirst);
-  const rest = wanted.filter((one) => one.why !== "").sort((one, other) => (one.row.need ?? Infinity) - (other.row.need ?? Infinity));
+  const candidates = rows.filter((row) => row.backbone === model.value);
+  const goals = [...new Set(candidates.map(goalName))].sort();
+  const scored = goals.find((goal) => candidates.some((row) => !row.setting.cost_only && goalName(row) === goal));
+  const goal = goals.includes(value("goal")) ? value("goal") : scored ?? goals[0];
+  byId("goal").replaceChildren(...goals.map((name) => element("option", { value: name, selected: name === goal }, name)));
+  for (const key of ["gpus", "memory"]) {
+    if (byId(key) !== document.activeElement) byId(key).value = value(key, ASKED[key]);
+  }
+  const wanted = candidates.filter((row) => row.setting.cost_only || goalName(row) === goal);
+  return { wanted, gpus: Number(value("gpus", ASKED.gpus)), memory: Number(value("memory", ASKED.memory)) };
+}
+
+function showFits() {
+  const { wanted, gpus, memory } = asked();
+  if (!(gpus >= 1 && memory > 0)) {
+    byId("fits-count").textContent = "Expected a number of GPUs, and the GiB of one.";
+    byId("fits-tables").replaceChildren();
+    return;
+  }
+  const judgements = wanted.map((row) => ({ row, why: whyNot(row, gpus, memory) }));
+  const fitting = judgements.filter((one) => !one.why).sort(betterFirst);
+  const rest = judgements.filter((one) => one.why).sort(lessFirst);
   byId("fits-count").textContent = `${fitting.length} of ${counted(wanted.length, "row")} fit ${counted(gpus, "GPU")} of ${memory} GiB.`;
   byId("fits-tables").replaceChildren(
     ...(fitting.length ? [fitsTable(fitting, "What fits")] : []),
-    ...(rest.length ? [element("h3", {}, "What does not"), fitsTable(rest, "What does not fit")] : []),
+    ...(rest.length ? [element("h3", {}, "What does not fit"), fitsTable(rest, "What does not fit")] : []),
   );
 }
 
@@ -48,26 +68,21 @@ function goalName(row) {
   return row.setting.cost_only ? `${row.task} · costs only` : `${row.task} · ${row.regime}`;
 }
 
-/** The task and regime that is asked for, of those these rows have; the field offers them. */
-function goalOf(candidates) {
-  const names = [...new Set(candidates.map(goalName))].sort();
-  const scored = names.find((name) => !name.endsWith("costs only"));
-  const goal = names.includes(value("goal")) ? value("goal") : scored ?? names[0];
-  byId("goal").replaceChildren(...names.map((name) => element("option", { value: name, selected: name === goal }, name)));
-  return [goal, candidates];
-}
-
-/** With why it does not fit, or "". */
-function judged(row, gpus, memory) {
-  const why = [];
-  if (row.ranks > gpus) why.push(`${row.ranks} GPUs`);
-  if (row.need === null) why.push(row.finished.length ? "memory not known" : `${row.seeds[0].status.replaceAll("_", " ")}, need not known`);
-  else if (row.need / 1024 + RESERVE > memory) why.push(`${fixed(row.need / 1024 + RESERVE, 2)} GiB on each`);
-  return { row, why: why.join(", ") };
+/** What more a row would need, or "". */
+function whyNot(row, gpus, memory) {
+  const needs = row.ranks > gpus ? [`${row.ranks} GPUs`] : [];
+  const whole = row.need === null ? null : row.need / 1024 + RESERVE;
+  if (whole === null) needs.push(`not known (${row.finished.length ? "not measured" : row.seeds[0].status.replaceAll("_", " ")})`);
+  else if (whole > memory) needs.push(`${fixed(whole, 2)} GiB on each`);
+  return needs.join(", ");
 }
 
 function betterFirst(one, other) {
   return (other.row.test ?? -1) - (one.row.test ?? -1) || one.row.need - other.row.need;
+}
+
+function lessFirst(one, other) {
+  return (one.row.need ?? Infinity) - (other.row.need ?? Infinity) || 0; // not known: Infinity - Infinity
 }
 
 function fitsTable(judgements, caption) {

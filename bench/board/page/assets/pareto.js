@@ -35,7 +35,7 @@ function showPareto() {
   const groups = grouped(filteredRows().filter((row) => row.test !== null), (row) => row.setting);
   const options = [...groups.keys()].map((setting) => [String(board.settings.indexOf(setting)), setting]);
   const [place, setting] = options.find(([key]) => key === value("setting")) ?? options[0] ?? ["", null];
-  const cost = value("cost") in COSTS ? value("cost") : "peak";
+  const cost = Object.hasOwn(COSTS, value("cost")) ? value("cost") : "peak";
   const titles = grouped(options, ([, one]) => one.title);
   const named = options.map(([key, one]) => [key, titles.get(one.title).length > 1 ? `${one.title} · ${one.details}` : one.title]);
   const costs = Object.entries(COSTS).map(([key, one]) => [key, one.label]);

@@ -10,16 +10,24 @@ function explained(node, lines) {
   return node;
 }
 
+let explainedNow = null;
+
 function hideTip() {
   tooltip.hidden = true;
+  explainedNow = null;
 }
 
 function showTip(target) {
   const node = target instanceof Element ? target.closest("[data-tip]") : null;
   if (!node) return hideTip();
+  explainedNow = node;
   const [first, ...rest] = tips.get(node);
   tooltip.replaceChildren(element("strong", {}, first), ...rest.map((line) => element("span", {}, line)));
   tooltip.hidden = false;
+  placeTip(node);
+}
+
+function placeTip(node) {
   const around = node.getBoundingClientRect();
   const { offsetWidth: width, offsetHeight: height } = tooltip;
   const left = Math.min(Math.max(8, around.left + around.width / 2 - width / 2), innerWidth - width - 8);
@@ -31,7 +39,8 @@ function showTip(target) {
 document.addEventListener("pointerover", (event) => showTip(event.target));
 document.addEventListener("focusin", (event) => showTip(event.target));
 document.addEventListener("focusout", hideTip);
-document.addEventListener("scroll", hideTip, true);
+// a focus that moves scrolls the page, and what it shows stays; what the pointer showed does not
+document.addEventListener("scroll", () => (explainedNow === document.activeElement ? placeTip(explainedNow) : hideTip()), true);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") hideTip();
 });
