@@ -279,7 +279,7 @@ def test_every_number_leads_to_a_record_that_is_there(opened: Opening, folder: P
     assert [line.split("\t")[1] for line in listed.locator("tbody tr").all_inner_texts()] == ["ok"] * 3 + [
         "out_of_memory"
     ]
-    visit.page.get_by_role("table", name=MR, exact=True).get_by_text("86.0").click()
+    visit.page.get_by_role("table", name=MR, exact=True).get_by_role("cell", name="86.0 ± 1.0").first.click()
     assert visit.page.get_by_role("table", name="Records of lora with noise").first.is_visible()
     for view in ("overview", "quality", "speed", "memory"):
         visit.page.get_by_role("radio", name=view).check()
@@ -320,7 +320,7 @@ def test_the_front_is_of_one_setting_and_one_cost(opened: Opening, folder: Path)
     visit = opened(folder / "index.html")
 
     def on_front() -> list[str]:
-        labels = visit.page.locator("#plot .point").evaluate_all("nodes => nodes.map(node => node.ariaLabel)")
+        labels = visit.page.locator("#plot g.point").evaluate_all("nodes => nodes.map(node => node.getAttribute('aria-label'))")
         return [label.split(",")[0] for label in labels if label.endswith("on the front")]
 
     assert on_front() == ["probe", "lora with noise", "full"]
@@ -377,7 +377,7 @@ def test_failures_and_other_sections_are_tables_too(opened: Opening, folder: Pat
     section = Section("Claims of papers", ["claim", "cells"], [["b", "9"], ["a", "10"], ["c", "–"]], "As they stand.")
     (tmp_path / "index.html").write_text(page([], [section]), encoding="utf-8")
     empty = opened(tmp_path / "index.html", "#claims-of-papers")
-    assert empty.page.evaluate("document.activeElement.innerText") == "Claims of papers"
+    assert empty.page.evaluate("document.querySelector(':target').id") == "claims-of-papers"
     assert "As they stand." in empty.page.locator("#claims-of-papers").inner_text()
     empty.page.get_by_role("button", name="cells").click()
     assert [row[0] for row in empty.rows("Claims of papers")] == ["b", "a", "c"], "by number, the unknown one last"

@@ -73,8 +73,6 @@ function makeContents() {
     };
     byId("contents").append(element("a", { href: `#${section.id}`, click: go }, heading.textContent));
   }
-  const named = !stated() && location.hash ? byId(decodeURIComponent(location.hash.slice(1))) : null;
-  if (named?.matches("section")) goTo(named);
 }
 
 function goTo(section) {
