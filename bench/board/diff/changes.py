@@ -69,6 +69,7 @@ class Change:
     quantity: Quantity
     first: tuple[float, ...]
     second: tuple[float, ...]
+    resolution: float  # of a value, see Quantity.resolution
 
     @property
     def before(self) -> float:
@@ -93,7 +94,15 @@ class Change:
 
     @property
     def p(self) -> float | None:
-        return paired_p(differences([self.second], [self.first]))
+        """Whether the mean change is 0; None with one seed. All that changed alike may vary by the resolution."""
+        from scipy.stats import t
+
+        moves = differences([self.second], [self.first])
+        found, seeds = paired_p(moves), len(self.first)
+        if found is not None or seeds < 2:
+            return found
+        error = self.resolution / math.sqrt(seeds)
+        return 2 * float(t.sf(abs(statistics.fmean(moves[0])) / error, seeds - 1)) if error else 0.0
 
 
 @dataclass(frozen=True)
@@ -118,8 +127,11 @@ class Row:
 
     def change(self, quantity: Quantity) -> Change | None:
         """Over the seeds in which both sides know it; None where there is none."""
-        known = [pair for pair in map(functools.partial(values, quantity), self.pairs) if pair]
-        return Change(quantity, *zip(*known, strict=True)) if known else None
+        known = [(found, quantity.resolution(pair.first)) for pair in self.pairs if (found := values(quantity, pair))]
+        if not known:
+            return None
+        first, second = zip(*(found for found, _ in known), strict=True)
+        return Change(quantity, first, second, max(resolution for _, resolution in known))
 
     @property
     def flips(self) -> Flips | None:
