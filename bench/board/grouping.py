@@ -47,16 +47,16 @@ class Row:
         """The method, with its regularizer if it has one."""
         return self.method if self.regularizer == "none" else f"{self.method} with {self.regularizer}"
 
-    @property
+    @cached_property
     def finished(self) -> list[Record]:
         return [record for record in self.records if record.status == "ok"]
 
-    @property
+    @cached_property
     def scores(self) -> list[float]:
         """On test, in the order of seeds."""
         return [record.quality.test for record in self.finished if record.quality]
 
-    @property
+    @cached_property
     def test(self) -> Spread:
         return Spread.of(self.scores)
 
@@ -71,12 +71,12 @@ class Row:
             return None
         return wilson(known[0].outcomes.count("1"), len(known[0].outcomes))
 
-    @property
+    @cached_property
     def interquartile_mean(self) -> float | None:
         """Of the scores on test; None of fewer than 4, of which it leaves none out."""
         return interquartile_mean(self.scores) if len(self.scores) >= 4 else None
 
-    @property
+    @cached_property
     def dev(self) -> Spread:
         return Spread.of([record.quality.dev for record in self.finished if record.quality])
 
