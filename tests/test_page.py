@@ -324,10 +324,10 @@ def test_the_front_is_of_one_setting_and_one_cost(opened: Opening, folder: Path)
         return [label.split(",")[0] for label in labels if label.endswith("on the front")]
 
     assert on_front() == ["probe", "lora with noise", "full"]
-    visit.page.get_by_label("Cost").select_option("trainable")
+    visit.page.get_by_label("Cost", exact=True).select_option("trainable")
     assert on_front() == ["full"], "4 letters, and the best score"
     assert "(log scale)" in visit.page.locator("#plot svg").first.inner_html()
-    setting = visit.page.get_by_label("Setting")
+    setting = visit.page.get_by_label("Setting", exact=True)
     setting.select_option(label="mr · regime · bert · zero3, 2 ranks")
     assert "zero3, 2 ranks" in visit.page.locator("#pareto-note").inner_text()
     assert visit.page.evaluate("document.activeElement.closest('label').innerText").startswith("Setting")
