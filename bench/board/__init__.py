@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import files
+from bench.board import claims
 from bench.board.csv import csv
 from bench.board.markdown import markdown
 from bench.records import Record
@@ -13,8 +14,9 @@ __all__ = ["csv", "markdown", "write"]
 
 
 def write(records: list[Record], folder: Path) -> list[Path]:
-    """leaderboard.md and leaderboard.csv in `folder`; the same bytes for the same records."""
+    """leaderboard.md, leaderboard.csv and claims.md in `folder`; the same bytes for the same records."""
     forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records)}
+    forms["claims.md"] = claims.markdown(claims.verdicts(claims.load(), records))
     for name, content in forms.items():
         files.write(folder / name, content)
     return [folder / name for name in forms]
