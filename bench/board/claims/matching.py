@@ -52,12 +52,17 @@ class Unit:
         return [r for line in (*self.first, *self.second) for r in line.records if r.cell.get("seed", 0) in self.seeds]
 
 
+Alike = dict[str, list[Record]]  # records that every selector takes or leaves together, by what makes them so
+Sides = tuple[list[Record], list[Record]]
+
+
 @dataclass(frozen=True)
 class Material:
     """All records that are reported, as claims need them; made once."""
 
-    of_costs: list[Group]
-    of_quality: list[Group]
+    of_costs: list[tuple[Group, Alike]]
+    of_quality: list[tuple[Group, Alike]]
+    examples: dict[str, Record]  # one of each that are alike
     setting: dict[str, int]  # of each record, by its name
 
     @classmethod
@@ -65,25 +70,34 @@ class Material:
         found = list(records)
         settings = groups(found, COMPARED, titles.title)
         quality = groups(found, (*COMPARED, *NEUTRAL), titles.subject)
+        of_costs, of_quality = ([(group, _alike(group.records)) for group in some] for some in (settings, quality))
+        examples = {key: records[0] for _, alike in of_costs for key, records in alike.items()}
         numbers = {record.name: i for i, group in enumerate(settings) for record in group.records}
-        return cls(settings, quality, numbers)
+        return cls(of_costs, of_quality, examples, numbers)
 
 
-Sides = tuple[list[Record], list[Record]]
+def _alike(records: Iterable[Record]) -> Alike:
+    found: Alike = {}
+    for record in records:
+        cell = record.cell
+        fields = [cell.get(name) for name in ("method", "regularizer", "regime", "feature_cache")]
+        found.setdefault(key_of([*fields, role(cell)]), []).append(record)
+    return found
 
 
 def units(claim: Claim, part: Part, material: Material) -> list[Unit]:
     """Every setting that has both sides, with however few seeds."""
     quantity = QUANTITIES[claim.quantity]
+    sides = {key: _side(claim, part, example) for key, example in material.examples.items()}
+    bases = {key: _base(claim, example) for key, example in material.examples.items() if sides[key] is not None}
     found: list[Unit] = []
-    for group in material.of_costs if quantity.costs else material.of_quality:
+    for group, alike in material.of_costs if quantity.costs else material.of_quality:
         by_base: dict[str, Sides] = {}
-        for record in group.records:
-            side = _side(claim, part, record)
-            if side is not None:
-                by_base.setdefault(_base(claim, record), ([], []))[side].append(record)
-        for sides in by_base.values():
-            found += _of(claim, quantity, group, _within_settings(sides, material))
+        for key, records in alike.items():
+            if (side := sides[key]) is not None:
+                by_base.setdefault(bases[key], ([], []))[side].extend(records)
+        for both in by_base.values():
+            found += _of(claim, quantity, group, _within_settings(both, material))
     return _named_apart(found)
 
 
