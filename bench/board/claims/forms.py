@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, variance
+from statistics import fmean
 from urllib.parse import quote
 
 from bench.board.claims.claim import Claim
 from bench.board.claims.matching import Line, Unit
 from bench.board.claims.quantities import QUANTITIES
-from bench.board.claims.verdict import Estimate, Verdict, over_lines
+from bench.board.claims.verdict import Estimate, Verdict, over_lines, pooled
 from bench.board.tables import UNKNOWN, decimals, number, table, text
 from bench.records import Record
 
@@ -146,6 +146,8 @@ def _breakdown(verdict: Verdict) -> str:
     ]
     rows.sort(key=lambda row: row[0])
     head = ["setting", "part", "first", "second", "effect", "95 % interval", "seeds"]
+    if all(row[5] == UNKNOWN for row in rows):
+        head, rows = [*head[:5], head[6]], [[*row[:5], row[6]] for row in rows]
     return f"<details>\n<summary>Each setting</summary>\n\n{table(head, rows, left=2)}\n</details>\n"
 
 
@@ -156,7 +158,7 @@ def _both(claim: Claim, unit: Unit) -> list[str]:
 
 def _value(claim: Claim, lines: Sequence[Line], seeds: Sequence[int]) -> str:
     if claim.quantity == "spread":
-        return f"± {math.sqrt(fmean(variance(line.only(seeds)) for line in lines)):.2f}"
+        return f"± {pooled(line.only(seeds) for line in lines):.2f}"
     ratio = QUANTITIES[claim.quantity].ratio
     values = over_lines(lines, seeds, ratio)
     mean = fmean(values)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from bench.board import titles
 from bench.board.claims.claim import Claim, Part, fields_of
-from bench.board.claims.quantities import QUANTITIES, Quantity
+from bench.board.claims.quantities import QUANTITIES, Place, Quantity
 from bench.board.grouping import COMPARED, Group, groups, key_of, role
 from bench.records import Record
 
@@ -53,7 +53,8 @@ class Unit:
 
 
 Alike = dict[str, list[Record]]  # records that every selector takes or leaves together, by what makes them so
-Sides = tuple[list[Record], list[Record]]
+Side = dict[str, list[Record]]  # by method and regularizer
+Sides = tuple[Side, Side]
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,18 @@ def _alike(records: Iterable[Record]) -> Alike:
 def units(claim: Claim, part: Part, material: Material) -> list[Unit]:
     """Every setting that has both sides, with however few seeds."""
     quantity = QUANTITIES[claim.quantity]
-    sides = {key: _side(claim, part, example) for key, example in material.examples.items()}
-    bases = {key: _base(claim, example) for key, example in material.examples.items() if sides[key] is not None}
+    known = {
+        key: (side, _base(claim, example), _content(example))
+        for key, example in material.examples.items()
+        if (side := _side(claim, part, example)) is not None
+    }
     found: list[Unit] = []
     for group, alike in material.of_costs if quantity.costs else material.of_quality:
         by_base: dict[str, Sides] = {}
         for key, records in alike.items():
-            if (side := sides[key]) is not None:
-                by_base.setdefault(bases[key], ([], []))[side].extend(records)
+            if key in known:
+                side, base, content = known[key]
+                by_base.setdefault(base, ({}, {}))[side].setdefault(content, []).extend(records)
         for both in by_base.values():
             found += _of(claim, quantity, group, _within_settings(both, material))
     return _named_apart(found)
@@ -130,27 +135,39 @@ def _named_apart(found: list[Unit]) -> list[Unit]:
     return sorted(named, key=lambda unit: unit.title)
 
 
+def _content(record: Record) -> str:
+    return key_of([record.cell.get("method"), record.cell.get("regularizer")])
+
+
 def _within_settings(sides: Sides, material: Material) -> Sides:
     """Without those whose own setting lacks the other side."""
-    both = set[int].intersection(*({material.setting[record.name] for record in side} for side in sides))
-    first, second = ([record for record in side if material.setting[record.name] in both] for side in sides)
-    return first, second
+    numbers = ({material.setting[record.name] for record in _all(side)} for side in sides)
+    both = set[int].intersection(*numbers)
+
+    def kept(side: Side) -> Side:
+        return {key: [r for r in records if material.setting[r.name] in both] for key, records in side.items()}
+
+    return kept(sides[0]), kept(sides[1])
+
+
+def _all(side: Side) -> list[Record]:
+    return [record for records in side.values() for record in records]
 
 
 def _of(claim: Claim, quantity: Quantity, group: Group, sides: Sides) -> list[Unit]:
     """A unit for each place that both sides have finished cells in, or one without values; failures are with each."""
-    if not all(sides):
+    if not all(map(_all, sides)):
         return []
-    labels = sides[0][0].labels
+    labels = _all(sides[0])[0].labels
     title = group.title if claim.differs == "method" else f"{group.title} · {labels.method}"
-    failed, other = (tuple(record for record in side if record.status != "ok") for side in sides)
+    failed, other = (tuple(record for record in _all(side) if record.status != "ok") for side in sides)
     first, second = (_lines(side, quantity) for side in sides)
     made: list[Unit] = []
-    for place in sorted(first.keys() & second.keys()) or [""]:
+    for place in sorted(first.keys() & second.keys(), key=str) or [()]:
         one, two = (_enough(lines.get(place, []), claim.seeds) for lines in (first, second))
         seeds = [set(line.values) for line in (*one, *two)] if one and two else [set[int]()]
         shared = tuple(sorted(set[int].intersection(*seeds)))
-        details = f"{group.details}, {place}" if place else group.details
+        details = f"{group.details}, {', '.join(map(str, place))}" if place else group.details
         made.append(Unit(title, details, one, two, shared, (failed, other), labels.task, labels.backbone))
     return made
 
@@ -160,20 +177,20 @@ def _enough(lines: list[Line], seeds: int) -> tuple[Line, ...]:
     return tuple([line for line in lines if len(line.values) >= seeds] or lines)
 
 
-def _lines(records: list[Record], quantity: Quantity) -> dict[str, list[Line]]:
-    """Of one side, by place."""
-    by_line: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        place = quantity.place(record)
-        if record.status == "ok" and place is not None and quantity.value(record) is not None:
-            content = key_of([record.cell.get("method"), record.cell.get("regularizer")])
-            by_line.setdefault((key_of(place), content), []).append(record)
-    found: dict[str, list[Line]] = {}
-    for (place, _), several in sorted(by_line.items()):
-        lines = found.setdefault(place, [])
-        name = _name(several[0])
-        same = sum(line.name.partition("#")[0] == name for line in lines)
-        lines.append(_line(f"{name}#{same}" if same else name, several, quantity))
+def _lines(side: Side, quantity: Quantity) -> dict[Place, list[Line]]:
+    """By place, those of the cells that finished and know the quantity."""
+    found: dict[Place, list[Line]] = {}
+    for _, records in sorted(side.items()):
+        by_place: dict[Place, list[Record]] = {}
+        for record in records:
+            place = quantity.place(record)
+            if record.status == "ok" and place is not None and quantity.value(record) is not None:
+                by_place.setdefault(place, []).append(record)
+        for place, several in by_place.items():
+            lines = found.setdefault(place, [])
+            name = _name(several[0])
+            same = sum(line.name.partition("#")[0] == name for line in lines)
+            lines.append(_line(f"{name}#{same}" if same else name, several, quantity))
     return found
 
 

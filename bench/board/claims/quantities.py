@@ -10,13 +10,15 @@ from bench.board.memory import neediest
 from bench.board.tables import UNKNOWN, decimals
 from bench.records import Record
 
+Place = tuple[object, ...]  # what must be the same for costs to be compared
+
 
 @dataclass(frozen=True)
 class Quantity:
     told: str
     value: Callable[[Record], float | None]  # None: not known
     ratio: bool  # effects are the first side's through the second's, else their difference in points
-    place: Callable[[Record], object]  # only records of the same are compared; None: it is not known
+    place: Callable[[Record], Place | None]  # only records of the same are compared; None: it is not known
     costs: bool = False  # changed by ZeRO configuration, ranks, cache and whatever else changes costs alone
     against: frozenset[str] = frozenset()  # how a cell ends that cannot do what is claimed of its side
 
@@ -36,17 +38,17 @@ class Quantity:
         return f"{value:,.{2 if value >= 0.1 else decimals(value)}f}"
 
 
-def _anywhere(_: Record) -> object:
+def _anywhere(_: Record) -> Place | None:
     return ()
 
 
-def _machine(record: Record) -> object:
+def _machine(record: Record) -> Place | None:
     found = record.environment
-    return (found.hosts, found.accelerator, found.threads) if found else None
+    return (*found.hosts, found.accelerator, f"threads {found.threads}") if found else None
 
 
-def _accelerator(record: Record) -> object:
-    return record.environment.accelerator if record.environment else None
+def _accelerator(record: Record) -> Place | None:
+    return (record.environment.accelerator,) if record.environment else None
 
 
 def _test(record: Record) -> float | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from statistics import fmean, geometric_mean
+from statistics import fmean, geometric_mean, variance
 from typing import Literal
 
 from bench.board import statistics
@@ -37,7 +37,7 @@ class Verdict:
     estimate: Estimate
     corrected: float | None  # p, for the number of parts (Holm); of a part only
     units: tuple[Unit, ...]  # that count
-    own: tuple[Estimate, ...]  # the effect in each of them
+    own: tuple[Estimate, ...]  # the effect in each of them; of the spread without an interval
     unused: int  # settings with both sides, but too few seeds
     failed: tuple[Record, ...]
     parts: tuple[Verdict, ...] = ()
@@ -87,7 +87,7 @@ def _verdict(claim: Claim, name: str | None, part: Part, material: Material) -> 
     failed = {record.name: record for unit in found for side in unit.failed for record in side}
     measured = estimate(claim, used)
     answer, reason = _answer(claim, measured, found, used)
-    own = tuple(estimate(claim, [unit]) for unit in used)
+    own = tuple(_own(claim, unit) for unit in used)
     lost = tuple(failed[key] for key in sorted(failed))
     return Verdict(claim, name, answer, reason, measured, None, tuple(used), own, len(found) - len(used), lost)
 
@@ -137,6 +137,19 @@ def _lost(found: Sequence[Unit], side: int, against: frozenset[str]) -> int:
 def estimate(claim: Claim, used: Sequence[Unit]) -> Estimate:
     """Of the mean over units, or of the spread within them; seeds are paired."""
     return _of_spreads(used) if claim.quantity == "spread" else _of_means(claim, used)
+
+
+def _own(claim: Claim, unit: Unit) -> Estimate:
+    """In one unit. So few seeds say next to nothing of a ratio of spreads."""
+    if claim.quantity != "spread":
+        return _of_means(claim, [unit])
+    one, two = (pooled([line.only(unit.seeds) for line in side]) for side in (unit.first, unit.second))
+    return Estimate(one / two if two else None, None, None)
+
+
+def pooled(values: Iterable[Sequence[float]]) -> float:
+    """The standard deviation within samples of the same size."""
+    return math.sqrt(fmean(map(variance, values)))
 
 
 def _of_spreads(used: Sequence[Unit]) -> Estimate:
