@@ -7,9 +7,13 @@ from collections.abc import Callable
 from bench.board.failures import failures
 from bench.board.grouping import Row, Setting, Spread, settings
 from bench.board.memory import memory
+from bench.board.notes import one_seed, ties
+from bench.board.over_tasks import over_tasks
+from bench.board.ranks import ranked
 from bench.board.regularizers import HEAD, costs
 from bench.board.speed import speed
-from bench.board.tables import UNKNOWN, decimals, number, table, text
+from bench.board.stability import stability
+from bench.board.tables import UNKNOWN, decimals, number, span, table, text
 from bench.board.tuning import tuning
 from bench.board.zero import HEADING, zero
 from bench.records import Record
@@ -18,6 +22,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "method": lambda row: text(row.method),
     "regularizer": lambda row: text(row.regularizer),
     "test %": lambda row: percent(row.test),
+    "95 % of mean": lambda row: UNKNOWN if row.interval is None else span(row.interval, 1, 100),
     "dev %": lambda row: percent(row.dev),
     "sharpness": lambda row: measured(row.sharpness),
     "seeds": lambda row: seeds(row),
@@ -27,18 +32,23 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "trainable": lambda row: number(row.trainable_parameters, 0),
 }
 
-SCORES = {"test %", "dev %"}
+SCORES = {"test %", "95 % of mean", "dev %"}
 
 INTRODUCTION = (
-    "Mean ± sample standard deviation over seeds. Weights are selected on dev, never on test. Tokens are the "
-    "text's own, without padding and prompts; step is the median; peak is that of training, on the rank that "
-    f"needed most. {UNKNOWN} is not known.\n"
+    "Mean ± sample standard deviation over seeds, and the 95 % bootstrap interval of the mean. Weights are selected on "
+    "dev, never on test. Tokens are the text's own, without padding and prompts; step is the median; peak is that of "
+    f"training, on the rank that needed most. {UNKNOWN} is not known.\n"
+)
+RANKS = (
+    "Rank is 1 + the number of rows that are better. One row is better than another where the paired t test over seeds "
+    "and the paired test over test examples (exact McNemar for one seed) both say so, corrected for all pairs of the "
+    "table (Holm). So a row that scatters may have a better rank than one with a higher mean.\n"
 )
 DETAILS = (
-    "Under each table are memory and speed. Memory is what the seed and the rank that need most have at the peak of a "
-    "training step, by owner: the owners add up to the train peak. It is measured in a step that is not timed, by the "
-    "allocator on a GPU, as the bytes of live tensors without one. Speed is the median over seeds; operations are all "
-    "ranks', recomputation included, and MFU leaves that out.\n"
+    "Under each table are stability, memory and speed. Memory is what the seed and the rank that need most have at the "
+    "peak of a training step, by owner: the owners add up to the train peak. It is measured in a step that is not "
+    "timed, by the allocator on a GPU, as the bytes of live tensors without one. Speed is the median over seeds; "
+    "operations are all ranks', recomputation included, and MFU leaves that out.\n"
 )
 PREDICTED = "Predicted is the train peak that `bench plan` gives for a cell before it is launched.\n"
 CACHE = (
@@ -58,6 +68,7 @@ def markdown(records: list[Record], details: bool = True) -> str:
     """
     tables, compared = settings(records), zero(records, owners=details)
     parts = ["# Leaderboard\n", INTRODUCTION]
+    parts += [] if all(setting.cost_only for setting in tables) else [RANKS]
     if details:
         parts.append(DETAILS)
         parts += [PREDICTED] if any(record.predicted for record in records) else []
@@ -67,7 +78,7 @@ def markdown(records: list[Record], details: bool = True) -> str:
     if details and compared:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
     parts += [section(setting) + (folded(setting) if details else "") for setting in tables]
-    parts += [part for part in (compared, tuning(records), failures(records)) if part]
+    parts += [part for part in (over_tasks(records), compared, tuning(records), failures(records)) if part]
     return "\n".join(parts)
 
 
@@ -76,9 +87,15 @@ def section(setting: Setting) -> str:
     left_out |= SCORES if setting.cost_only else set[str]()
     columns = {name: show for name, show in COLUMNS.items() if name not in left_out}
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
+    head, left, note = list(columns), 2, ""
+    if not setting.cost_only:
+        ranking = ranked(setting)
+        ranks = [UNKNOWN if rank is None else str(rank) for rank in ranking.rank]
+        rows = [[rank, *row] for rank, row in zip(ranks, rows, strict=True)]
+        head, left, note = ["rank", *head], 3, ties(ranking) + one_seed(setting)
     details = text(setting.details) + constant(setting)
-    board = f"## {text(setting.title)}\n\n{details}\n\n{table(list(columns), rows, left=2)}"
-    return board + departures(setting) + regularizer_costs(setting)
+    board = f"## {text(setting.title)}\n\n{details}\n\n{table(head, rows, left)}"
+    return board + (f"\n{note}" if note else "") + departures(setting) + regularizer_costs(setting)
 
 
 def departures(setting: Setting) -> str:
@@ -103,10 +120,15 @@ def constant(setting: Setting) -> str:
 
 
 def folded(setting: Setting) -> str:
-    """Memory and speed behind one line, which a click opens."""
-    found = [part for part in (memory(setting), speed(setting)) if part]
-    inside = "\n".join(found)
-    return f"\n<details>\n<summary>Memory and speed</summary>\n\n{inside}\n</details>\n" if found else ""
+    """Stability, memory and speed, each kind behind a line that a click opens."""
+    inside = {"Stability": stability(setting), "Memory and speed": _joined(memory(setting), speed(setting))}
+    return "".join(
+        f"\n<details>\n<summary>{name}</summary>\n\n{part}\n</details>\n" for name, part in inside.items() if part
+    )
+
+
+def _joined(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)
 
 
 def has_sharpness(setting: Setting) -> bool:

@@ -115,20 +115,24 @@ def outcomes_p(first: Sequence[str], second: Sequence[str]) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrected for their number (Holm 1979); what is None stays so and counts for nothing."""
-    from statsmodels.stats.multitest import multipletests
+    """Corrected for their number (Holm 1979); what is None stays so and counts for nothing.
 
-    known = [p for p in p_values if p is not None]
-    tested: Any = multipletests(known, method="holm") if known else (None, [])
-    corrected = map(float, tested[1])
-    return [None if p is None else next(corrected) for p in p_values]
+    Not by statsmodels, whose `multipletests` collects all of Python's garbage at every call: 0.1 s a table.
+    """
+    known = np.array([p for p in p_values if p is not None], float)
+    order = np.argsort(known, kind="stable")
+    corrected = np.empty_like(known)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)))
+    found = iter(corrected.tolist())
+    return [None if p is None else next(found) for p in p_values]
 
 
 def deviation_ratio(first: Strata, second: Strata, level: float = 0.95) -> Ratio | None:
     """Of the sample standard deviations pooled over strata; None where a stratum has one value or a spread is 0.
 
     The interval is bootstrapped: both sides are drawn anew from the residuals of both, each side's in its own
-    standard deviations and smoothed (Silverman and Young 1987), which takes the two to have one shape.
+    standard deviations and smoothed (Silverman and Young 1987), which takes the two to have one shape, and not a
+    flat one: for uniform values it is too wide.
     """
     sides = [[np.asarray(values, float) for values in side] for side in (first, second)]
     if any(len(values) < 2 for side in sides for values in side) or not all(sides):
@@ -153,17 +157,23 @@ def deviation_ratio(first: Strata, second: Strata, level: float = 0.95) -> Ratio
 def brown_forsythe(first: Strata, second: Strata) -> float | None:
     """Whether two sides have the same spread: Levene's test around the medians (Brown and Forsythe 1974).
 
-    Each stratum around its own median; one that both sides have without a spread says nothing. None where none says.
+    Each stratum around its own median, without the zero that this makes whatever the values are (Hines and O'Hara
+    Hines 2000): with it 5 seeds a side give false alarms in 0.6 of 100, not 5. None where nothing varies.
     """
     from scipy.stats import f_oneway
 
-    away = [
-        np.concatenate([np.abs(np.asarray(values, float) - np.median(values)) for values in side]) if side else []
-        for side in (first, second)
-    ]
+    away = [np.concatenate([_from_median(values) for values in side]) if side else [] for side in (first, second)]
     if min(map(len, away)) < 2 or not any(np.ptp(side) for side in away):
         return None
     return float(f_oneway(*away).pvalue)
+
+
+def _from_median(values: Values) -> Array:
+    """Distances from the median, one less than values; of an even number the middle two, which are the same, in one."""
+    away = np.sort(np.abs(np.asarray(values, float) - np.median(values)))[1:]
+    if len(values) % 2 == 0:
+        away[0] *= math.sqrt(2)
+    return away
 
 
 def detectable_difference(deviation: float, seeds: int, power: float = 0.8, level: float = 0.95) -> float | None:
