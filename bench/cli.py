@@ -162,6 +162,28 @@ def board(
 
 
 @app.command()
+def claims(
+    results: Annotated[Path, typer.Argument(help="The folder of records.")] = Path("results"),
+    stated: Annotated[Path | None, typer.Option("--claims", help="A YAML file; default: the papers' claims.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where claims.md goes; default: into RESULTS.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the records make of the papers' claims: supported, contradicted, or not decided yet."""
+    from bench import files
+    from bench.board import claims
+
+    found = claims.verdicts(claims.load(stated), read(results))
+    file = (out or results) / "claims.md"
+    files.write(file, claims.markdown(found))
+    if as_json:
+        print(json.dumps({"claims": [claims.content(one) for one in found], "file": str(file)}, indent=1))
+        return
+    _, head, rows = claims.section(found)
+    show(head, rows)
+    print(file)
+
+
+@app.command()
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A folder of results, or of records.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],

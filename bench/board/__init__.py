@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import files
+from bench.board import claims
 from bench.board.csv import csv
 from bench.board.markdown import markdown
 from bench.board.page import page
@@ -14,8 +15,9 @@ __all__ = ["csv", "markdown", "page", "write"]
 
 
 def write(records: list[Record], folder: Path) -> list[Path]:
-    """leaderboard.md, leaderboard.csv and index.html in `folder`; the same bytes for the same records."""
+    """Every form in `folder`; the same bytes for the same records."""
     forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records), "index.html": page(records)}
+    forms["claims.md"] = claims.markdown(claims.verdicts(claims.load(), records))
     for name, content in forms.items():
         files.write(folder / name, content)
     return [folder / name for name in forms]
