@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bench import __version__
 from bench.settings import InputError
-
-if TYPE_CHECKING:
-    from bench.records import Record
+from bench.terminal import budget_of, fail, read, show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console(soft_wrap=True)
 
-DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
 MatrixArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped matrix.")]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of records and boards.")]
@@ -219,61 +214,6 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
     if version:
         print(f"promptzero {__version__}")
         raise typer.Exit()
-
-
-def read(results: Path) -> list[Record]:
-    """The records in a folder; what is none is named."""
-    from bench.records import folder, read_all
-
-    if not folder(results).is_dir():
-        fail(f"{folder(results)}: no such folder, expected records")
-    reading = read_all(results)
-    for line in reading.unreadable:
-        print(f"left out: {line}", file=sys.stderr)
-    return reading.records
-
-
-def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; where no person looks on, one line each, however long."""
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    wide = Console()
-    if not wide.is_terminal:
-        wide.width = 10_000
-        wide.width = wide.measure(table).maximum
-    wide.print(table)
-
-
-def budget_of(gpu_memory: str | None, reserve: str, remote: bool = False) -> int:
-    """Bytes that a cell may have on a device; the memory of this machine's first GPU where none is given."""
-    if gpu_memory is not None:
-        memory = size(gpu_memory, "--gpu-memory")
-    else:
-        import torch
-
-        if remote or not torch.cuda.is_available():
-            fail("command line: --gpu-memory: expected a size as 80GiB, since there is no GPU here to ask")
-        memory = torch.cuda.get_device_properties(0).total_memory
-    if memory <= (kept := size(reserve, "--reserve")):
-        fail(f"command line: --reserve: found {reserve}, expected less than the {memory} bytes of a GPU")
-    return memory - kept
-
-
-def size(text: str, option: str) -> int:
-    """Bytes of `80GiB`, `80GB`, `512MiB`, ...; what is none ends the command."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        fail(f"command line: {option}: found {text!r}, expected a size as 80GiB")
-
-
-def fail(message: str) -> NoReturn:
-    """One or two lines for the user, exit 2."""
-    print(f"bench: {message}", file=sys.stderr)
-    raise SystemExit(BAD_INPUT)
 
 
 def main() -> None:
