@@ -115,13 +115,16 @@ def outcomes_p(first: Sequence[str], second: Sequence[str]) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrected for their number (Holm 1979); what is None stays so and counts for nothing."""
-    from statsmodels.stats.multitest import multipletests
+    """Corrected for their number (Holm 1979); what is None stays so and counts for nothing.
 
-    known = [p for p in p_values if p is not None]
-    tested: Any = multipletests(known, method="holm") if known else (None, [])
-    corrected = map(float, tested[1])
-    return [None if p is None else next(corrected) for p in p_values]
+    Not by statsmodels, whose `multipletests` collects all of Python's garbage at every call: 0.1 s a table.
+    """
+    known = np.array([p for p in p_values if p is not None], float)
+    order = np.argsort(known, kind="stable")
+    corrected = np.empty_like(known)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)))
+    found = iter(corrected.tolist())
+    return [None if p is None else next(found) for p in p_values]
 
 
 def deviation_ratio(first: Strata, second: Strata, level: float = 0.95) -> Ratio | None:
