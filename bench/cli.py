@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import __version__
 from bench.settings import InputError
-from bench.terminal import budget_of, fail, read, show
+from bench.terminal import budget_of, fail, read, read_cards, show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console(soft_wrap=True)
@@ -154,7 +154,7 @@ def board(
     from bench import board as boards
 
     found = read(results)
-    written = boards.write(found, out or results)
+    written = boards.write(found, out or results, read_cards(results))
     if as_json:
         print(json.dumps({"records": len(found), "files": [str(file) for file in written]}))
         return

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import files
+from bench.board.contents import Contents
 from bench.board.csv import csv
+from bench.board.json import json
 from bench.board.markdown import markdown
+from bench.board.tex import tex
+from bench.cards import Card
 from bench.records import Record
 
-__all__ = ["csv", "markdown", "write"]
+__all__ = ["FORMS", "Contents", "csv", "json", "markdown", "tex", "write"]
+
+FORMS: dict[str, Callable[[Contents], str]] = {
+    "leaderboard.md": lambda contents: markdown(contents.records, cards=contents.cards),
+    "leaderboard.csv": lambda contents: csv(contents.records),
+    "leaderboard.tex": tex,
+    "leaderboard.json": json,
+}
 
 
-def write(records: list[Record], folder: Path) -> list[Path]:
-    """leaderboard.md and leaderboard.csv in `folder`; the same bytes for the same records."""
-    forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records)}
-    for name, content in forms.items():
-        files.write(folder / name, content)
-    return [folder / name for name in forms]
+def write(records: Sequence[Record], folder: Path, cards: Sequence[Card] = ()) -> list[Path]:
+    """Every form in `folder`; the same bytes for the same records and cards, whatever their order."""
+    contents = Contents(records, cards)
+    for name, form in FORMS.items():
+        files.write(folder / name, form(contents))
+    return [folder / name for name in FORMS]

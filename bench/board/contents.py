@@ -70,6 +70,4 @@ class Contents:
 def _table(setting: Setting) -> Table:
     ranking = ranked(setting)
     lines = [Line(row, rank, None) for row, rank in zip(setting.rows, ranking.rank, strict=True)]
-    return Table(
-        setting, ranking, tuple(Line(one.row, one.rank, mean_interval([one.values])) for one in lines)
-    )
+    return Table(setting, ranking, tuple(Line(one.row, one.rank, mean_interval([one.values])) for one in lines))

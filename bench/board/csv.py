@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as library
 import io
+from collections.abc import Sequence
 
 from bench.board.grouping import role
 from bench.board.memory import least_peak, neediest
@@ -14,7 +15,7 @@ PHASES = ("load", "setup", "cache", "train", "evaluate", "save", "landscape", "a
 MEASURED = ("setup", "train", "evaluate")  # the phases whose memory is
 
 
-def csv(records: list[Record]) -> str:
+def csv(records: Sequence[Record]) -> str:
     lines = [line(record) for record in sorted(records, key=lambda record: record.name)]
     columns = list(dict.fromkeys(column for one in lines for column in one))
     out = io.StringIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as library
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.board.speed import with_building
 from bench.board.stability import Steadied, steadied
 from bench.board.statistics import Interval, interquartile_mean
 from bench.board.tuning import candidates
-from bench.records import Record
+from bench.records import Quantiles, Record
 
 SCHEMA = 1
 ROW = 4  # so deep lies a row, which has one line
@@ -25,7 +26,7 @@ def json(contents: Contents) -> str:
         "schema": SCHEMA,
         "settings": [_setting(table) for table in contents.tables],
         "tuning": [asdict(one) for one in candidates(contents.records)],
-        "failures": [_failure(record) for record in contents.records if record.status != "ok"],
+        "failures": [_failure(record) for record in _by_name(contents.records) if record.status != "ok"],
         **_published(contents),
         "samples": [_sample(draw) for draw in samples.draws(contents.records, contents.cards)],
     }
@@ -136,8 +137,8 @@ def _costs(row: Row) -> dict[str, Any]:
         "samples_per_second": row.median(lambda r: r.cost and r.cost.samples_per_second),
         "samples_per_second_with_building": with_building(row),
         "step_milliseconds_p50": row.step_milliseconds,
-        "step_milliseconds_p90": row.median(lambda r: r.cost and r.cost.step_milliseconds and r.cost.step_milliseconds.p90),
-        "step_milliseconds_p99": row.median(lambda r: r.cost and r.cost.step_milliseconds and r.cost.step_milliseconds.p99),
+        "step_milliseconds_p90": row.median(lambda r: (step := _step(r)) and step.p90),
+        "step_milliseconds_p99": row.median(lambda r: (step := _step(r)) and step.p99),
         "peak_bytes_per_rank": row.peak_bytes,
         "trainable_parameters": row.trainable_parameters,
         "flops_per_step": row.median(lambda r: r.cost and r.cost.flops),
@@ -148,9 +149,17 @@ def _costs(row: Row) -> dict[str, Any]:
     }
 
 
+def _step(record: Record) -> Quantiles | None:
+    return record.cost.step_milliseconds if record.cost else None
+
+
 def _seconds(row: Row) -> dict[str, float | None]:
     phases = sorted({phase for record in row.finished if record.cost for phase in record.cost.seconds})
     return {phase: row.median(lambda r, phase=phase: r.cost and r.cost.seconds.get(phase)) for phase in phases}
+
+
+def _by_name(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.name)
 
 
 def _failure(record: Record) -> dict[str, Any]:

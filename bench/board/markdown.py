@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from bench.board import published
 from bench.board.failures import failures
 from bench.board.grouping import Row, Setting, Spread, settings
 from bench.board.memory import memory
 from bench.board.regularizers import HEAD, costs
+from bench.board.samples import mixed, samples
 from bench.board.speed import speed
 from bench.board.tables import UNKNOWN, decimals, number, table, text
 from bench.board.tuning import tuning
 from bench.board.zero import HEADING, zero
+from bench.cards import Card
 from bench.records import Record
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -51,7 +54,7 @@ SHARPNESS = (
 )
 
 
-def markdown(records: list[Record], details: bool = True) -> str:
+def markdown(records: Sequence[Record], details: bool = True, cards: Sequence[Card] = ()) -> str:
     """The whole board; without `details`, as for a terminal, no memory by owner and no speed beyond the main tables.
 
     Test and dev are mean ± sample standard deviation over seeds.
@@ -67,7 +70,8 @@ def markdown(records: list[Record], details: bool = True) -> str:
     if details and compared:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
     parts += [section(setting) + (folded(setting) if details else "") for setting in tables]
-    parts += [part for part in (compared, tuning(records), failures(records)) if part]
+    around = [published.section(tables, published.shipped()), samples(records, cards)] if details else []
+    parts += [part for part in (compared, tuning(records), *around, failures(records)) if part]
     return "\n".join(parts)
 
 
@@ -78,7 +82,12 @@ def section(setting: Setting) -> str:
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
     details = text(setting.details) + constant(setting)
     board = f"## {text(setting.title)}\n\n{details}\n\n{table(list(columns), rows, left=2)}"
-    return board + departures(setting) + regularizer_costs(setting)
+    return board + warnings(setting) + departures(setting) + regularizer_costs(setting)
+
+
+def warnings(setting: Setting) -> str:
+    """Where rows are not comparable."""
+    return "".join(f"\n**{text(line[0].upper() + line[1:])}.**\n" for line in mixed(setting))
 
 
 def departures(setting: Setting) -> str:

@@ -23,9 +23,7 @@ NOTE = (
     "Ours beside what papers report for the same backbone, task, regime and method; difference is ours less theirs, in "
     "the number's own unit. Where the protocol is another, the difference says no more than the reasons below allow.\n"
 )
-CONTEXT = (
-    "What papers report for these tasks and methods with backbones, data or settings of their own. It is no comparison.\n"
-)
+CONTEXT = "What papers report for these tasks and methods with backbones, data or settings of their own. It is no comparison.\n"
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,9 @@ def lines(found: Sequence[Beside]) -> list[list[str]]:
             *(_shown(one.ours, one.figure), one.figure.printed),
             "–" if one.difference is None else _number(one.difference, one.figure, "+"),
             source(one.figure),
-            "same" if one.comparison.same_protocol else f"other: {', '.join(str(places[w]) for w in one.comparison.differs)}",
+            "same"
+            if one.comparison.same_protocol
+            else f"other: {', '.join(str(places[w]) for w in one.comparison.differs)}",
         ]
         for one in found
     ]

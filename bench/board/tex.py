@@ -22,7 +22,13 @@ ESCAPES = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': "''"},
     **{"±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "·": r"\textperiodcentered{}", "…": r"\ldots{}"},
-    **{"–": "--", "—": "---", "−": r"\ensuremath{-}", "≤": r"\ensuremath{\leq}", "≥": r"\ensuremath{\geq}"},
+    **{
+        "–": r"\textendash{}",
+        "—": r"\textemdash{}",
+        "−": r"\ensuremath{-}",
+        "≤": r"\ensuremath{\leq}",
+        "≥": r"\ensuremath{\geq}",
+    },
 }
 LATIN = re.compile(r"[\x20-\x7e\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017f]")
 QUALITY = "rllrrrrrrr"
@@ -85,7 +91,11 @@ def _quality(table: Table, place: int) -> str:
         f"{escaped(table.setting.title)}. {escaped(table.setting.details)}.",
         EXPLAINED,
         *([TIES] if ranked else []),
-        *([] if detectable is None else [f"A true difference of {_percent(detectable)} points would be found in 80\\,\\% of such studies."]),
+        *(
+            []
+            if detectable is None
+            else [f"A true difference of {_percent(detectable)} points would be found in 80\\,\\% of such studies."]
+        ),
         *(f"{escaped(one[0].upper() + one[1:])}." for one in mixed(table.setting)),
     ]
     rows = [_bold(_cells(line), line.rank == 1) for line in table.lines]
