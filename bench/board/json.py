@@ -10,6 +10,7 @@ from typing import Any
 from bench.board import memory, published, regularizers, samples, titles
 from bench.board.contents import Contents, Line, Table
 from bench.board.grouping import Row, Spread
+from bench.board.markdown import constants
 from bench.board.speed import with_building
 from bench.board.stability import Steadied, steadied
 from bench.board.statistics import Interval, interquartile_mean
@@ -62,16 +63,12 @@ def _setting(table: Table) -> dict[str, Any]:
         **{key: record.cell.get(key) for key in ("ranks", "steps", "epochs", "batch_size", "precision", "select")},
         "protocol": record.cell.get("protocol"),
         "cost_only": setting.cost_only,
-        "constant": sorted({r.quality.constant for row in setting.rows for r in row.finished if _has_constant(r)}),
+        "constant": constants(setting),
         "detectable_difference": table.ranking.detectable,
         "warnings": samples.mixed(setting),
         "rows": [_row(line, steady) for line, steady in zip(table.lines, steadied(setting), strict=True)],
         "regularizer_costs": [dict(zip(regularizers.KEYS, one, strict=True)) for one in regularizers.costs(setting)],
     }
-
-
-def _has_constant(record: Record) -> bool:
-    return record.quality is not None and record.quality.constant is not None
 
 
 def _row(line: Line, steady: Steadied | None) -> dict[str, Any]:

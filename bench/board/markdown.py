@@ -106,9 +106,13 @@ def departures(setting: Setting) -> str:
 
 def constant(setting: Setting) -> str:
     """The best that one answer to all of test would score."""
-    found = {r.quality.constant for row in setting.rows for r in row.finished if r.quality}
-    known = sorted(value for value in found if value is not None)
+    known = constants(setting)
     return f", one answer to all {' or '.join(f'{100 * value:.1f} %' for value in known)}" if known else ""
+
+
+def constants(setting: Setting) -> list[float]:
+    found = {r.quality.constant for row in setting.rows for r in row.finished if r.quality}
+    return sorted(value for value in found if value is not None)
 
 
 def folded(setting: Setting) -> str:

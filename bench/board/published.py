@@ -1,4 +1,4 @@
-"""Published numbers beside ours: where backbone, task, regime and method are the same, with what the protocols differ in.
+"""Published numbers beside ours, where backbone, task, regime and method are the same, and why protocols differ.
 
 Where the backbone is another, nothing is compared: those numbers stand in a table of their own.
 """
@@ -23,7 +23,9 @@ NOTE = (
     "Ours beside what papers report for the same backbone, task, regime and method; difference is ours less theirs, in "
     "the number's own unit. Where the protocol is another, the difference says no more than the reasons below allow.\n"
 )
-CONTEXT = "What papers report for these tasks and methods with backbones, data or settings of their own. It is no comparison.\n"
+CONTEXT = (
+    "What papers report for these tasks and methods with backbones or settings of their own; it compares nothing.\n"
+)
 
 
 @dataclass(frozen=True)

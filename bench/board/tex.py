@@ -21,7 +21,7 @@ ESCAPES = {
     **{character: f"{{{character}}}" for character in "[]*"},  # behind the end of a row they are an argument
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': "''"},
-    **{"±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "·": r"\textperiodcentered{}", "…": r"\ldots{}"},
+    **{"±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "·": r"\ensuremath{\cdot}", "…": r"\ldots{}"},
     **{
         "–": r"\textendash{}",
         "—": r"\textemdash{}",
@@ -38,8 +38,8 @@ QUALITY_HEAD = (
 )
 STABILITY_HEAD = ("method", "regularizer", "s.d.", "min.", "IQM", "max.", "s.d.\\ ratio", "95\\,\\% interval", "$p$")
 EXPLAINED = (
-    "Test is mean \\ensuremath{\\pm} sample standard deviation over seeds, with the bootstrap interval of the mean; step "
-    "is the median, peak that of training on the rank that needs most."
+    "Test is mean \\ensuremath{\\pm} sample standard deviation over seeds, with the bootstrap interval of the mean; "
+    "step is the median, peak that of training on the rank that needs most."
 )
 TIES = "Methods that share a rank cannot be told apart; those of the first rank are bold."
 STEADIED = (
