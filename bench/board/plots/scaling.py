@@ -1,0 +1,85 @@
+"""Scaling over ranks: throughput and peak memory of cells that differ in ranks only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+from bench.board import titles
+from bench.board.drawing import Look, looks
+from bench.board.grouping import COMPARED, Group, Row, groups, settings
+from bench.board.tables import UNITS, unit
+from bench.records import Record
+
+WIDTH, PANEL, LEGEND_LINE = 7.0, 2.3, 0.155  # inches
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method with one regularizer; a row for each number of ranks, ascending."""
+
+    name: str
+    points: tuple[tuple[int, Row], ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What differs in method, regularizer and ranks alone."""
+
+    title: str
+    details: str
+    curves: tuple[Curve, ...]
+
+
+def curves(records: Iterable[Record]) -> list[Curves]:
+    """Of methods that ran on two numbers of ranks or more."""
+    found = groups(records, (*COMPARED, "ranks"), lambda record: f"{titles.subject(record)} · {record.labels.zero}")
+    made = [Curves(group.title, group.details, tuple(_curves(group))) for group in found]
+    return [one for one in made if one.curves]
+
+
+def _curves(group: Group) -> list[Curve]:
+    by_name: dict[str, dict[int, Row]] = {}
+    for setting in settings(group.records):
+        for row in setting.rows:
+            if row.finished:
+                by_name.setdefault(row.name, {})[row.records[0].cell.get("ranks", 1)] = row
+    return [Curve(name, tuple(sorted(rows.items()))) for name, rows in sorted(by_name.items()) if len(rows) > 1]
+
+
+def draw(found: Curves) -> Figure:
+    look = looks(curve.name for curve in found.curves)
+    columns = 3 if max(map(len, look)) < 34 else 2
+    figure = Figure((WIDTH, PANEL + 0.3 + LEGEND_LINE * -(-len(look) // columns)), layout="constrained")
+    speed, memory = figure.subplots(1, 2)
+    size = unit(row.peak_bytes for curve in found.curves for _, row in curve.points)
+    _panel(speed, found.curves, look, lambda row: row.tokens_per_second)
+    speed.set_ylabel("tokens/s")
+    _panel(memory, found.curves, look, lambda row: row.peak_bytes and row.peak_bytes / UNITS[size])
+    memory.set_ylabel(f"peak memory per rank, {size}")
+    figure.suptitle(found.title, fontsize=8)
+    handles, names = memory.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=6.5, frameon=False)
+    return figure
+
+
+def _panel(place: Any, found: Sequence[Curve], look: dict[str, Look], of: Callable[[Row], float | None]) -> None:
+    numbers = sorted({ranks for curve in found for ranks, _ in curve.points})
+    for curve in found:
+        one = look[curve.name]
+        known = [(ranks, value) for ranks, row in curve.points if (value := of(row))]
+        x, y = [ranks for ranks, _ in known], [value for _, value in known]
+        place.plot(x, y, color=one.colour, marker=one.marker, markersize=4, linewidth=1, label=curve.name)
+    place.set_xscale("log", base=2)
+    place.xaxis.set_major_locator(FixedLocator(numbers))
+    place.xaxis.set_minor_locator(NullLocator())
+    place.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    place.yaxis.set_minor_formatter(NullFormatter())
+    place.set_ylim(bottom=0)
+    place.set_xlabel("ranks")
+    place.grid(color="#e5e5e5", linewidth=0.5)
+    place.set_axisbelow(True)
