@@ -163,7 +163,7 @@ class Session:
         found, unreadable = cards.read_all(self.results)
         for line in [*reading.unreadable, *unreadable]:
             self.say(f"left out: {line}")
-        written = board.write(reading.records, self.results, found)
+        written = board.write(board.Contents(reading.records, found), self.results)
         names = {cell.name for cell in cells}
         mine = [record for record in reading.records if record.name in names]
         self.say(board.markdown(mine, details=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import files
@@ -11,11 +11,10 @@ from bench.board.csv import csv
 from bench.board.json import json
 from bench.board.markdown import markdown
 from bench.board.tex import tex
-from bench.cards import Card
-from bench.records import Record
 
 __all__ = ["FORMS", "Contents", "csv", "json", "markdown", "tex", "write"]
 
+# name of the file -> what makes it
 FORMS: dict[str, Callable[[Contents], str]] = {
     "leaderboard.md": lambda contents: markdown(contents.records, cards=contents.cards),
     "leaderboard.csv": lambda contents: csv(contents.records),
@@ -24,9 +23,8 @@ FORMS: dict[str, Callable[[Contents], str]] = {
 }
 
 
-def write(records: Sequence[Record], folder: Path, cards: Sequence[Card] = ()) -> list[Path]:
+def write(contents: Contents, folder: Path) -> list[Path]:
     """Every form in `folder`; the same bytes for the same records and cards, whatever their order."""
-    contents = Contents(records, cards)
     for name, form in FORMS.items():
         files.write(folder / name, form(contents))
     return [folder / name for name in FORMS]

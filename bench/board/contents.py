@@ -21,22 +21,16 @@ class Line:
 
     row: Row
     rank: int | None  # shared where methods cannot be told apart; None without a score
-    interval: Interval | None  # of the mean on test, over seeds
-
-    @property
-    def values(self) -> list[float]:
-        """On test, by seed."""
-        return [record.quality.test for record in self.row.finished if record.quality]
+    values: tuple[float, ...]  # on test, by seed
+    interval: Interval | None  # of their mean
 
     @property
     def method(self) -> str:
-        """Without the hyper-parameters that were chosen, which a paper has elsewhere."""
-        chosen = candidate(self.row.records[0].cell)
-        return self.row.method if chosen is None else self.row.method.removesuffix(f" (chosen: {chosen})")
+        return short_method(self.row)
 
     @property
     def name(self) -> str:
-        return self.method if self.row.regularizer == "none" else f"{self.method} with {self.row.regularizer}"
+        return short_name(self.row)
 
 
 @dataclass(frozen=True)
@@ -69,5 +63,23 @@ class Contents:
 
 def _table(setting: Setting) -> Table:
     ranking = ranked(setting)
-    lines = [Line(row, rank, None) for row, rank in zip(setting.rows, ranking.rank, strict=True)]
-    return Table(setting, ranking, tuple(Line(one.row, one.rank, mean_interval([one.values])) for one in lines))
+    return Table(
+        setting, ranking, tuple(_line(row, rank) for row, rank in zip(setting.rows, ranking.rank, strict=True))
+    )
+
+
+def _line(row: Row, rank: int | None) -> Line:
+    values = tuple(record.quality.test for record in row.finished if record.quality)
+    return Line(row, rank, values, mean_interval([values]))
+
+
+def short_method(row: Row) -> str:
+    """Without the hyper-parameters that were chosen, which a paper has elsewhere."""
+    chosen = candidate(row.records[0].cell)
+    return row.method if chosen is None else row.method.removesuffix(f" (chosen: {chosen})")
+
+
+def short_name(row: Row) -> str:
+    """The method, with its regularizer if it has one."""
+    method = short_method(row)
+    return method if row.regularizer == "none" else f"{method} with {row.regularizer}"

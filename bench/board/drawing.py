@@ -16,6 +16,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench import files
 from bench.board.grouping import Setting
@@ -34,6 +36,10 @@ STYLE: dict[Any, Any] = {
 # told apart also by those who see fewer colours (Okabe and Ito 2008; its yellow is too light on white)
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
+
+
+WIDTH = 7.0  # inches, of a page's text
+LEGEND_SIZE, LEGEND_LINE = 6.5, 0.155  # points, inches
 
 
 @dataclass(frozen=True)
@@ -88,3 +94,41 @@ def named(found: Sequence[tuple[str, str, str]]) -> list[str]:
         return f"-{hashlib.sha256(content.encode()).hexdigest()[:8]}" if several[slug] > 1 else ""
 
     return [slug + apart(slug, *rest) for slug, (_, *rest) in zip(slugs, found, strict=True)]
+
+
+def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """Below all panels."""
+    place: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
+    figure.legend(handles=list(handles), ncols=_columns(handles), fontsize=LEGEND_SIZE, **place)
+
+
+def legend_height(handles: Sequence[Line2D]) -> float:
+    """In inches."""
+    return LEGEND_LINE * -(-len(handles) // _columns(handles))
+
+
+def _columns(handles: Sequence[Line2D]) -> int:
+    """The most, up to three, whose longest names fit side by side."""
+    lengths = [len(str(handle.get_label())) for handle in handles]
+
+    def width(columns: int) -> float:
+        high = -(-len(lengths) // columns)
+        longest = [max(lengths[start : start + high]) for start in range(0, len(lengths), high)]
+        return sum(0.052 * letters + 0.45 for letters in longest)  # inches of a letter, of a handle with its margins
+
+    return next((columns for columns in (3, 2) if width(columns) < WIDTH), 1)
+
+
+def log_ticks(axis: Any, costs: Sequence[float]) -> None:
+    """At 1, 2 and 5 within two decades, else at the powers of ten."""
+    wide = max(costs) > 100 * min(costs)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(_short))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float, _: object) -> str:
+    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{suffix}"
+    return f"{value:g}"

@@ -8,15 +8,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.board.contents import Line, Table
-from bench.board.drawing import Look, looks
+from bench.board.drawing import WIDTH, Look, legend, legend_height, log_ticks, looks
 from bench.board.grouping import Row
 from bench.board.tables import UNITS, unit
 
 FILLS = ("full", "none", "left", "bottom", "right", "top")  # of a marker, by regularizer; the first is without one
-WIDTH, PANEL, LEGEND_LINE = 7.0, 2.3, 0.155  # inches
+HEIGHT = 2.6  # inches, without the legend
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,14 @@ def draw(table: Table) -> Figure:
     lines, axes = _shown(table)
     look = looks(line.method for line in lines)
     fill = _fills(lines)
-    entries = len(look) + (len(fill) if len(fill) > 1 else 0)
-    columns = 3 if max(map(len, look)) < 34 else 2
-    figure = Figure((WIDTH, PANEL + 0.3 + LEGEND_LINE * -(-entries // columns)), layout="constrained")
+    handles = _handles(look, fill)
+    figure = Figure((WIDTH, HEIGHT + legend_height(handles)), layout="constrained")
     places: Any = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
     for place, axis in zip(places, axes, strict=True):
         _panel(place, axis, lines, look, fill)
     places[0].set_ylabel("test %")
     figure.suptitle(table.setting.title, fontsize=8)
-    handles = _handles(look, fill)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=6.5, frameon=False)
+    legend(figure, handles)
     return figure
 
 
@@ -82,22 +79,7 @@ def _panel(place: Any, axis: Axis, lines: Sequence[Line], look: dict[str, Look],
     place.set_xlabel(axis.label)
     place.grid(color="#e5e5e5", linewidth=0.5)
     place.set_axisbelow(True)
-    _ticks(place.xaxis, [cost for cost, _ in known])
-
-
-def _ticks(axis: Any, costs: Sequence[float]) -> None:
-    """At 1, 2 and 5 within two decades, else at the powers of ten."""
-    wide = max(costs) > 100 * min(costs)
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(_short))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _short(value: float, _: object) -> str:
-    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{suffix}"
-    return f"{value:g}"
+    log_ticks(place.xaxis, [cost for cost, _ in known])
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -9,8 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bench.board.contents import Line
+from bench.board.drawing import WIDTH
 
-WIDTH, ROW, REST = 7.0, 0.2, 0.75  # inches
+ROW, REST = 0.2, 0.75  # inches
 
 
 def page(title: str, lines: Sequence[Line], below: float = 0.0) -> tuple[Figure, Any]:

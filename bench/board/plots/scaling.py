@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from bench.board import titles
-from bench.board.drawing import Look, looks
+from bench.board.contents import short_name
+from bench.board.drawing import WIDTH, Look, legend, legend_height, log_ticks, looks
 from bench.board.grouping import COMPARED, Group, Row, groups, settings
 from bench.board.tables import UNITS, unit
 from bench.records import Record
 
-WIDTH, PANEL, LEGEND_LINE = 7.0, 2.3, 0.155  # inches
+HEIGHT = 2.6  # inches, without the legend
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,19 @@ def curves(records: Iterable[Record]) -> list[Curves]:
 
 
 def _curves(group: Group) -> list[Curve]:
-    by_name: dict[str, dict[int, Row]] = {}
+    by_name: dict[str, list[tuple[int, Row]]] = {}
     for setting in settings(group.records):
         for row in setting.rows:
             if row.finished:
-                by_name.setdefault(row.name, {})[row.records[0].cell.get("ranks", 1)] = row
-    return [Curve(name, tuple(sorted(rows.items()))) for name, rows in sorted(by_name.items()) if len(rows) > 1]
+                by_name.setdefault(short_name(row), []).append((row.records[0].cell.get("ranks", 1), row))
+    ascending = {name: sorted(points, key=lambda point: point[0]) for name, points in sorted(by_name.items())}
+    return [Curve(name, tuple(points)) for name, points in ascending.items() if len({n for n, _ in points}) > 1]
 
 
 def draw(found: Curves) -> Figure:
     look = looks(curve.name for curve in found.curves)
-    columns = 3 if max(map(len, look)) < 34 else 2
-    figure = Figure((WIDTH, PANEL + 0.3 + LEGEND_LINE * -(-len(look) // columns)), layout="constrained")
+    handles = [Line2D([], [], label=name, **_style(one)) for name, one in look.items()]
+    figure = Figure((WIDTH, HEIGHT + legend_height(handles)), layout="constrained")
     speed, memory = figure.subplots(1, 2)
     size = unit(row.peak_bytes for curve in found.curves for _, row in curve.points)
     _panel(speed, found.curves, look, lambda row: row.tokens_per_second)
@@ -62,24 +65,28 @@ def draw(found: Curves) -> Figure:
     _panel(memory, found.curves, look, lambda row: row.peak_bytes and row.peak_bytes / UNITS[size])
     memory.set_ylabel(f"peak memory per rank, {size}")
     figure.suptitle(found.title, fontsize=8)
-    handles, names = memory.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=6.5, frameon=False)
+    legend(figure, handles)
     return figure
+
+
+def _style(look: Look) -> dict[str, Any]:
+    return {"color": look.colour, "marker": look.marker, "markersize": 4, "linewidth": 1}
 
 
 def _panel(place: Any, found: Sequence[Curve], look: dict[str, Look], of: Callable[[Row], float | None]) -> None:
     numbers = sorted({ranks for curve in found for ranks, _ in curve.points})
+    every: list[float] = []
     for curve in found:
-        one = look[curve.name]
         known = [(ranks, value) for ranks, row in curve.points if (value := of(row))]
-        x, y = [ranks for ranks, _ in known], [value for _, value in known]
-        place.plot(x, y, color=one.colour, marker=one.marker, markersize=4, linewidth=1, label=curve.name)
+        every += [value for _, value in known]
+        place.plot([ranks for ranks, _ in known], [value for _, value in known], **_style(look[curve.name]))
     place.set_xscale("log", base=2)
     place.xaxis.set_major_locator(FixedLocator(numbers))
     place.xaxis.set_minor_locator(NullLocator())
     place.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    place.yaxis.set_minor_formatter(NullFormatter())
-    place.set_ylim(bottom=0)
+    if every:
+        place.set_yscale("log")
+        log_ticks(place.yaxis, every)
     place.set_xlabel("ranks")
     place.grid(color="#e5e5e5", linewidth=0.5)
     place.set_axisbelow(True)
