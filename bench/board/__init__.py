@@ -9,14 +9,14 @@ from bench import files
 from bench.board.contents import Contents
 from bench.board.csv import csv
 from bench.board.json import json
-from bench.board.markdown import markdown
+from bench.board.markdown import markdown, whole
 from bench.board.tex import tex
 
 __all__ = ["FORMS", "Contents", "csv", "json", "markdown", "tex", "write"]
 
 # name of the file -> what makes it
 FORMS: dict[str, Callable[[Contents], str]] = {
-    "leaderboard.md": lambda contents: markdown(contents.records, cards=contents.cards),
+    "leaderboard.md": whole,
     "leaderboard.csv": lambda contents: csv(contents.records),
     "leaderboard.tex": tex,
     "leaderboard.json": json,

@@ -9,7 +9,6 @@ from functools import cached_property
 from bench.board import published
 from bench.board.grouping import Row, Setting, candidate, settings
 from bench.board.ranks import Ranking, ranked
-from bench.board.statistics import Interval, mean_interval
 from bench.cards import Card
 from bench.published import Figure
 from bench.records import Record
@@ -17,20 +16,8 @@ from bench.records import Record
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table with what statistics say of it."""
-
     row: Row
     rank: int | None  # shared where methods cannot be told apart; None without a score
-    values: tuple[float, ...]  # on test, by seed
-    interval: Interval | None  # of their mean
-
-    @property
-    def method(self) -> str:
-        return short_method(self.row)
-
-    @property
-    def name(self) -> str:
-        return short_name(self.row)
 
 
 @dataclass(frozen=True)
@@ -63,14 +50,8 @@ class Contents:
 
 def _table(setting: Setting) -> Table:
     ranking = ranked(setting)
-    return Table(
-        setting, ranking, tuple(_line(row, rank) for row, rank in zip(setting.rows, ranking.rank, strict=True))
-    )
-
-
-def _line(row: Row, rank: int | None) -> Line:
-    values = tuple(record.quality.test for record in row.finished if record.quality)
-    return Line(row, rank, values, mean_interval([values]))
+    lines = tuple(Line(row, rank) for row, rank in zip(setting.rows, ranking.rank, strict=True))
+    return Table(setting, ranking, lines)
 
 
 def short_method(row: Row) -> str:

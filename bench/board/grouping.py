@@ -12,9 +12,11 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bench.board import titles
+from bench.board.statistics import Interval, interquartile_mean, mean_interval, wilson
 from bench.records import Record
 
 COMPARED = ("method", "regularizer", "seed", "tuning")
@@ -50,8 +52,29 @@ class Row:
         return [record for record in self.records if record.status == "ok"]
 
     @property
+    def scores(self) -> list[float]:
+        """On test, in the order of seeds."""
+        return [record.quality.test for record in self.finished if record.quality]
+
+    @property
     def test(self) -> Spread:
-        return Spread.of([record.quality.test for record in self.finished if record.quality])
+        return Spread.of(self.scores)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """95 % of the mean on test over seeds; of one seed 95 % of its accuracy over test examples (Wilson)."""
+        if len(self.scores) > 1:
+            found = mean_interval([self.scores])
+            return found and Interval(max(found.low, 0.0), min(found.high, 1.0))
+        known = [record.quality for record in self.finished if record.quality]
+        if not known or known[0].metric != "accuracy" or not known[0].outcomes:
+            return None
+        return wilson(known[0].outcomes.count("1"), len(known[0].outcomes))
+
+    @property
+    def interquartile_mean(self) -> float | None:
+        """Of the scores on test; None of fewer than 4, of which it leaves none out."""
+        return interquartile_mean(self.scores) if len(self.scores) >= 4 else None
 
     @property
     def dev(self) -> Spread:
@@ -169,6 +192,35 @@ def role(cell: dict[str, Any]) -> str | None:
 def candidate(cell: dict[str, Any]) -> str | None:
     """What was chosen for a cell that is reported."""
     return cell["tuning"]["candidate"] if role(cell) == "report" else None
+
+
+def plain_rows(setting: Setting) -> list[Row | None]:
+    """For each row the one of the same method without a regularizer; None where there is none, or it is that one."""
+    plain = {method_key(row.records[0].cell): row for row in setting.rows if row.regularizer == "none"}
+    return [None if row.regularizer == "none" else plain.get(method_key(row.records[0].cell)) for row in setting.rows]
+
+
+def method_key(cell: dict[str, Any]) -> str:
+    """The same for cells of one method, whatever was chosen of its recipe."""
+    method = cell.get("method")
+    if isinstance(method, dict) and isinstance(method.get("recipe"), dict):
+        method = {**method, "recipe": _without(method["recipe"], chosen(cell))}
+    return key_of(method)
+
+
+def regularizer_key(cell: dict[str, Any]) -> str:
+    """The same for cells of one regularizer, whatever was chosen of it."""
+    regularizer = cell.get("regularizer")
+    return key_of(_without(regularizer, chosen(cell)) if isinstance(regularizer, dict) else regularizer)
+
+
+def chosen(cell: dict[str, Any]) -> set[str]:
+    """The names of the hyper-parameters that were chosen for a cell that is reported."""
+    return {part.partition("=")[0] for part in (candidate(cell) or "").split()}
+
+
+def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def key_of(value: Any) -> str:

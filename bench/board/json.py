@@ -12,8 +12,8 @@ from bench.board.contents import Contents, Line, Table
 from bench.board.grouping import Row, Spread
 from bench.board.markdown import constants
 from bench.board.speed import with_building
-from bench.board.stability import Steadied, steadied
-from bench.board.statistics import Interval, interquartile_mean
+from bench.board.stability import Steadiness, of_setting
+from bench.board.statistics import Interval
 from bench.board.tuning import candidates
 from bench.records import Quantiles, Record
 
@@ -65,14 +65,16 @@ def _setting(table: Table) -> dict[str, Any]:
         "cost_only": setting.cost_only,
         "constant": constants(setting),
         "detectable_difference": table.ranking.detectable,
+        "ranked_by": table.ranking.method,
+        "pairs": table.ranking.pairs,
         "warnings": samples.mixed(setting),
-        "rows": [_row(line, steady) for line, steady in zip(table.lines, steadied(setting), strict=True)],
+        "rows": [_row(line, steady) for line, steady in zip(table.lines, of_setting(setting), strict=True)],
         "regularizer_costs": [dict(zip(regularizers.KEYS, one, strict=True)) for one in regularizers.costs(setting)],
     }
 
 
-def _row(line: Line, steady: Steadied | None) -> dict[str, Any]:
-    row, values = line.row, line.values
+def _row(line: Line, steady: Steadiness | None) -> dict[str, Any]:
+    row, values = line.row, line.row.scores
     return {
         "method": row.method,
         "regularizer": row.regularizer,
@@ -82,8 +84,8 @@ def _row(line: Line, steady: Steadied | None) -> dict[str, Any]:
             **_spread(row.test),
             "minimum": min(values, default=None),
             "maximum": max(values, default=None),
-            "interquartile_mean": interquartile_mean(values) if values else None,
-            "interval": _interval(line.interval),
+            "interquartile_mean": row.interquartile_mean,
+            "interval": _interval(line.row.interval),
         },
         "dev": _spread(row.dev),
         "sharpness": _spread(row.sharpness),
@@ -102,7 +104,7 @@ def _interval(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
-def _stability(steady: Steadied | None) -> dict[str, Any] | None:
+def _stability(steady: Steadiness | None) -> dict[str, Any] | None:
     """Against the same method without a regularizer."""
     if steady is None:
         return None
@@ -111,6 +113,7 @@ def _stability(steady: Steadied | None) -> dict[str, Any] | None:
         "deviation_ratio": None if ratio is None else ratio.value,
         "deviation_ratio_interval": None if ratio is None else _interval(ratio.interval),
         "brown_forsythe_p": steady.p,
+        "verdict": steady.verdict,
     }
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.board import published
+from bench.board.contents import Contents, Table
 from bench.board.failures import failures
-from bench.board.grouping import Row, Setting, Spread, settings
+from bench.board.grouping import Row, Setting, Spread
 from bench.board.memory import memory
+from bench.board.ranks import LEVEL, POWER, Ranking
 from bench.board.regularizers import HEAD, costs
 from bench.board.samples import mixed, samples
 from bench.board.speed import speed
-from bench.board.tables import UNKNOWN, decimals, number, table, text
+from bench.board.stability import stability
+from bench.board.tables import UNKNOWN, decimals, number, points, span, table, text
 from bench.board.tuning import tuning
 from bench.board.zero import HEADING, zero
 from bench.cards import Card
@@ -21,6 +24,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "method": lambda row: text(row.method),
     "regularizer": lambda row: text(row.regularizer),
     "test %": lambda row: percent(row.test),
+    "95 % of mean": lambda row: UNKNOWN if row.interval is None else span(row.interval, 1, 100),
     "dev %": lambda row: percent(row.dev),
     "sharpness": lambda row: measured(row.sharpness),
     "seeds": lambda row: seeds(row),
@@ -30,18 +34,23 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "trainable": lambda row: number(row.trainable_parameters, 0),
 }
 
-SCORES = {"test %", "dev %"}
+SCORES = {"test %", "95 % of mean", "dev %"}
 
 INTRODUCTION = (
-    "Mean ± sample standard deviation over seeds. Weights are selected on dev, never on test. Tokens are the "
-    "text's own, without padding and prompts; step is the median; peak is that of training, on the rank that "
-    f"needed most. {UNKNOWN} is not known.\n"
+    "Mean ± sample standard deviation over seeds, and the 95 % bootstrap interval of the mean. Weights are selected on "
+    "dev, never on test. Tokens are the text's own, without padding and prompts; step is the median; peak is that of "
+    f"training, on the rank that needed most. {UNKNOWN} is not known.\n"
+)
+RANKS = (
+    "Rank is 1 + the number of rows that are better. One row is better than another where the paired t test over seeds "
+    "and the paired test over test examples (exact McNemar for one seed) both say so, corrected for all pairs of the "
+    "table (Holm). So a row that scatters may have a better rank than one with a higher mean.\n"
 )
 DETAILS = (
-    "Under each table are memory and speed. Memory is what the seed and the rank that need most have at the peak of a "
-    "training step, by owner: the owners add up to the train peak. It is measured in a step that is not timed, by the "
-    "allocator on a GPU, as the bytes of live tensors without one. Speed is the median over seeds; operations are all "
-    "ranks', recomputation included, and MFU leaves that out.\n"
+    "Under each table are stability, memory and speed. Memory is what the seed and the rank that need most have at the "
+    "peak of a training step, by owner: the owners add up to the train peak. It is measured in a step that is not "
+    "timed, by the allocator on a GPU, as the bytes of live tensors without one. Speed is the median over seeds; "
+    "operations are all ranks', recomputation included, and MFU leaves that out.\n"
 )
 PREDICTED = "Predicted is the train peak that `bench plan` gives for a cell before it is launched.\n"
 CACHE = (
@@ -59,8 +68,14 @@ def markdown(records: Sequence[Record], details: bool = True, cards: Sequence[Ca
 
     Test and dev are mean ± sample standard deviation over seeds.
     """
-    tables, compared = settings(records), zero(records, owners=details)
+    return whole(Contents(records, cards), details)
+
+
+def whole(contents: Contents, details: bool = True) -> str:
+    records, tables = contents.records, contents.settings
+    compared = zero(records, owners=details)
     parts = ["# Leaderboard\n", INTRODUCTION]
+    parts += [] if all(setting.cost_only for setting in tables) else [RANKS]
     if details:
         parts.append(DETAILS)
         parts += [PREDICTED] if any(record.predicted for record in records) else []
@@ -69,20 +84,51 @@ def markdown(records: Sequence[Record], details: bool = True, cards: Sequence[Ca
         parts.append(SHARPNESS)
     if details and compared:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
-    parts += [section(setting) + (folded(setting) if details else "") for setting in tables]
-    around = [published.section(tables, published.shipped()), samples(records, cards)] if details else []
+    parts += [section(one) + (folded(one.setting) if details else "") for one in contents.tables]
+    around = [published.section(tables, contents.figures), samples(records, contents.cards)] if details else []
     parts += [part for part in (compared, tuning(records), *around, failures(records)) if part]
     return "\n".join(parts)
 
 
-def section(setting: Setting) -> str:
+def section(of: Table) -> str:
+    setting, ranking = of.setting, of.ranking
     left_out = set[str]() if has_sharpness(setting) else {"sharpness"}
     left_out |= SCORES if setting.cost_only else set[str]()
     columns = {name: show for name, show in COLUMNS.items() if name not in left_out}
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
+    head, left, note = list(columns), 2, ""
+    if not setting.cost_only:
+        ranks = [UNKNOWN if rank is None else str(rank) for rank in ranking.rank]
+        rows = [[rank, *row] for rank, row in zip(ranks, rows, strict=True)]
+        head, left, note = ["rank", *head], 3, ties(ranking) + one_seed(setting)
     details = text(setting.details) + constant(setting)
-    board = f"## {text(setting.title)}\n\n{details}\n\n{table(list(columns), rows, left=2)}"
-    return board + warnings(setting) + departures(setting) + regularizer_costs(setting)
+    board = f"## {text(setting.title)}\n\n{details}\n\n{table(head, rows, left)}"
+    return board + (f"\n{note}" if note else "") + warnings(setting) + departures(setting) + regularizer_costs(setting)
+
+
+def ties(ranking: Ranking) -> str:
+    """What a shared rank means, and how far apart rows have to be; nothing where none are compared."""
+    if not ranking.pairs:
+        return ""
+    shared = "Rows that share a rank cannot be told apart."
+    if ranking.seeds < 2:
+        return f"{shared} With one seed this is about other test examples; what other seeds give is not known.\n"
+    if ranking.detectable is None:
+        return f"{shared}\n"
+    found = f"a difference of {points(ranking.detectable)} points" if ranking.detectable < 1 else "no difference"
+    return (
+        f"{shared} With {ranking.seeds} seeds this table could have detected {found} (paired test over seeds, power "
+        f"{100 * POWER:.0f} %, {100 - 100 * LEVEL:.0f} % after Holm over {_counted(ranking.pairs, 'pair')}).\n"
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def one_seed(setting: Setting) -> str:
+    rows = [row for row in setting.rows if len(row.scores) == 1 and row.interval]
+    return "The interval of one seed is Wilson's over its test examples, not over seeds.\n" if rows else ""
 
 
 def warnings(setting: Setting) -> str:
@@ -116,10 +162,15 @@ def constants(setting: Setting) -> list[float]:
 
 
 def folded(setting: Setting) -> str:
-    """Memory and speed behind one line, which a click opens."""
-    found = [part for part in (memory(setting), speed(setting)) if part]
-    inside = "\n".join(found)
-    return f"\n<details>\n<summary>Memory and speed</summary>\n\n{inside}\n</details>\n" if found else ""
+    """Stability, memory and speed, each kind behind a line that a click opens."""
+    inside = {"Stability": stability(setting), "Memory and speed": _joined(memory(setting), speed(setting))}
+    return "".join(
+        f"\n<details>\n<summary>{name}</summary>\n\n{part}\n</details>\n" for name, part in inside.items() if part
+    )
+
+
+def _joined(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)
 
 
 def has_sharpness(setting: Setting) -> bool:

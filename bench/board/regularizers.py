@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 
-from bench.board.grouping import Row, Setting
+from bench.board.grouping import Row, Setting, plain_rows
 
 HEAD = ("method", "regularizer", "step ms", "× plain step", "× counted", "refresh ms/step")
 KEYS = (
@@ -18,24 +17,19 @@ Figures = tuple[str, str, float | None, float | None, float | None, float | None
 
 def costs(setting: Setting) -> list[Figures]:
     """A line for every regularized row that has a plain one of the same method beside it; None is not known."""
-    plain = {_method(row): row for row in setting.rows if row.regularizer == "none"}
-    found = [row for row in setting.rows if row.regularizer != "none" and _method(row) in plain]
+    beside = zip(setting.rows, plain_rows(setting), strict=True)
+    found = [(row, plain) for row, plain in beside if plain is not None]
     return [
         (
             row.method,
             row.regularizer,
             row.step_milliseconds,
-            _ratio(row.step_milliseconds, plain[_method(row)].step_milliseconds),
-            _ratio(_counted(row), _counted(plain[_method(row)])),
+            _ratio(row.step_milliseconds, plain.step_milliseconds),
+            _ratio(_counted(row), _counted(plain)),
             _refresh(row),
         )
-        for row in sorted(found, key=lambda row: (row.method, row.regularizer))
+        for row, plain in sorted(found, key=lambda pair: (pair[0].method, pair[0].regularizer))
     ]
-
-
-def _method(row: Row) -> str:
-    """With its recipe, which the name leaves out where it can."""
-    return json.dumps(row.records[0].cell.get("method"), sort_keys=True)
 
 
 def _counted(row: Row) -> float | None:

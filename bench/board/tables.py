@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from bench.board.statistics import Interval
+
 UNKNOWN = "–"
 UNITS = {"GiB": 2**30, "MiB": 2**20}
 LARGE = 10  # GiB: from there on sizes are in GiB
@@ -38,6 +40,19 @@ def text(value: str) -> str:
 
 def number(value: float | None, decimals: int) -> str:
     return UNKNOWN if value is None else f"{value:,.{decimals}f}"
+
+
+def points(value: float | None) -> str:
+    """A share as percentage points."""
+    return number(None if value is None else 100 * value, 1)
+
+
+def span(interval: Interval, decimals: int, factor: float = 1) -> str:
+    return "–".join(number(factor * end, decimals) for end in (interval.low, interval.high))
+
+
+def p_value(value: float | None) -> str:
+    return "<0.001" if value is not None and value < 0.001 else number(value, 3)
 
 
 def decimals(value: float) -> int:

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 
 from bench.board import published
-from bench.board.contents import Contents, Line, Table
+from bench.board.contents import Contents, Line, Table, short_method
 from bench.board.samples import mixed
-from bench.board.stability import Steadied, steadied
-from bench.board.statistics import Interval, interquartile_mean
+from bench.board.stability import Steadiness, of_setting
+from bench.board.statistics import Interval
 from bench.board.tables import UNKNOWN, number
 
 PREAMBLE = r"""% Made from the records by `bench board`; to be read in by \input{leaderboard}.
@@ -53,7 +53,7 @@ def tex(contents: Contents) -> str:
     parts = [PREAMBLE]
     for place, table in enumerate(contents.tables, 1):
         parts.append(_quality(table, place))
-        if any(len(line.values) > 1 for line in table.lines):
+        if any(len(line.row.scores) > 1 for line in table.lines):
             parts.append(_stability(table, place))
     found = published.comparisons(contents.settings, contents.figures)
     if found:
@@ -107,11 +107,11 @@ def _cells(line: Line) -> list[str]:
     peak = None if row.peak_bytes is None else row.peak_bytes / 2**20
     return [
         _unknown("" if line.rank is None else str(line.rank)),
-        escaped(line.method),
+        escaped(short_method(line.row)),
         escaped(row.regularizer),
         _mean(line),
-        _interval(line.interval),
-        _percent(min(line.values, default=None)),
+        _interval(line.row.interval),
+        _percent(min(line.row.scores, default=None)),
         str(done) if done == tried else f"{done} of {tried}",
         *map(escaped, (number(row.step_milliseconds, 1), number(peak, 1), number(row.trainable_parameters, 0))),
     ]
@@ -144,18 +144,18 @@ def _unknown(shown: str) -> str:
 def _stability(table: Table, place: int) -> str:
     rows = [
         _spread(line, steady)
-        for line, steady in zip(table.lines, steadied(table.setting), strict=True)
-        if len(line.values) > 1
+        for line, steady in zip(table.lines, of_setting(table.setting), strict=True)
+        if len(line.row.scores) > 1
     ]
     caption = f"Stability: {escaped(table.setting.title)}. {STEADIED}"
     return floating(f"tab:stability-{place}", caption, "llrrrrrrr", STABILITY_HEAD, rows)
 
 
-def _spread(line: Line, steady: Steadied | None) -> list[str]:
+def _spread(line: Line, steady: Steadiness | None) -> list[str]:
     ratio = steady.ratio if steady else None
     return [
-        *(escaped(line.method), escaped(line.row.regularizer), _percent(line.row.test.deviation)),
-        *map(_percent, (min(line.values), interquartile_mean(line.values), max(line.values))),
+        *(escaped(short_method(line.row)), escaped(line.row.regularizer), _percent(line.row.test.deviation)),
+        *map(_percent, (min(line.row.scores), line.row.interquartile_mean, max(line.row.scores))),
         _unknown("" if ratio is None else f"{ratio.value:.2f}"),
         _interval(ratio.interval if ratio else None, 1, 2),
         _unknown("" if steady is None or steady.p is None else f"{steady.p:.3f}"),

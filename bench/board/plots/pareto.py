@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.board.contents import Line, Table
+from bench.board.contents import Line, Table, short_method
 from bench.board.drawing import WIDTH, Look, legend, legend_height, log_ticks, looks
 from bench.board.grouping import Row
 from bench.board.tables import UNITS, unit
@@ -36,7 +36,7 @@ def _shown(table: Table) -> tuple[list[Line], list[Axis]]:
 
 def draw(table: Table) -> Figure:
     lines, axes = _shown(table)
-    look = looks(line.method for line in lines)
+    look = looks(short_method(line.row) for line in lines)
     fill = _fills(lines)
     handles = _handles(look, fill)
     figure = Figure((WIDTH, HEIGHT + legend_height(handles)), layout="constrained")
@@ -71,9 +71,9 @@ def _panel(place: Any, axis: Axis, lines: Sequence[Line], look: dict[str, Look],
     front = _front([(cost, line.row.test.mean or 0.0) for cost, line in known])
     place.plot(*zip(*front, strict=True), drawstyle="steps-post", color="#999999", linewidth=0.8, zorder=1)
     for cost, line in known:
-        one, mean = look[line.method], 100 * (line.row.test.mean or 0.0)
-        if line.interval is not None:
-            low, high = 100 * line.interval.low, 100 * line.interval.high
+        one, mean = look[short_method(line.row)], 100 * (line.row.test.mean or 0.0)
+        if line.row.interval is not None:
+            low, high = 100 * line.row.interval.low, 100 * line.row.interval.high
             place.plot([cost, cost], [low, high], color=one.colour, linewidth=0.7, alpha=0.6, zorder=2)
         place.plot([cost], [mean], **_marker(one, fill[line.row.regularizer]), zorder=3)
     place.set_xlabel(axis.label)

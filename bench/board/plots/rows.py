@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from bench.board.contents import Line
+from bench.board.contents import Line, short_name
 from bench.board.drawing import WIDTH
 
 ROW, REST = 0.2, 0.75  # inches
@@ -30,4 +30,4 @@ def page(title: str, lines: Sequence[Line], below: float = 0.0) -> tuple[Figure,
 
 
 def _name(line: Line) -> str:
-    return textwrap.shorten(line.name, 70, placeholder=" …")
+    return textwrap.shorten(short_name(line.row), 70, placeholder=" …")

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from bench.board.contents import Line, Table
+from bench.board.contents import Line, Table, short_name
 from bench.board.drawing import PALETTE
 from bench.board.memory import OWNER_COLUMNS, PREDICTED, TRAIN, Sizes, sizes
 from bench.board.plots.rows import page
@@ -25,7 +25,7 @@ def _known(table: Table) -> list[tuple[Line, Sizes]]:
     """The rows that have owners, largest peak first."""
     found = [(line, sizes(line.row)) for line in table.lines]
     known = [(line, of) for line, of in found if any(of[owner] for owner in COLOURS)]
-    return sorted(known, key=lambda one: (-(one[1][TRAIN] or 0), one[0].name))
+    return sorted(known, key=lambda one: (-(one[1][TRAIN] or 0), short_name(one[0].row)))
 
 
 def draw(table: Table) -> Figure:

@@ -23,19 +23,19 @@ MEANS: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 1.6,
 
 def shows(table: Table) -> bool:
     """Whether a row has a score."""
-    return any(line.values for line in table.lines)
+    return any(line.row.scores for line in table.lines)
 
 
 def draw(table: Table) -> Figure:
-    lines = [line for line in table.lines if line.values]
+    lines = [line for line in table.lines if line.row.scores]
     figure, place = page(table.setting.title, lines, below=0.2)
     for height, line in enumerate(lines):
         if line.rank == 1:
             place.axhspan(height - 0.5, height + 0.5, color=BEST, linewidth=0, zorder=0)
-        if line.interval is not None:
-            ends = [100 * line.interval.low, 100 * line.interval.high]
+        if line.row.interval is not None:
+            ends = [100 * line.row.interval.low, 100 * line.row.interval.high]
             place.plot(ends, [height, height], color=MEAN, linewidth=2.2, solid_capstyle="butt", alpha=0.55, zorder=2)
-        place.plot([100 * value for value in line.values], [height] * len(line.values), **SEEDS, zorder=3)
+        place.plot([100 * value for value in line.row.scores], [height] * len(line.row.scores), **SEEDS, zorder=3)
         place.plot([100 * (line.row.test.mean or 0.0)], [height], **MEANS, zorder=4)
     place.set_xlabel("test %")
     handles = [Line2D([], [], label="seed", **SEEDS), Line2D([], [], label="mean", **MEANS)]
