@@ -152,8 +152,11 @@ def board(
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the leaderboards from the records."""
+    import gc
+
     from bench import board as boards
 
+    gc.disable()  # nothing here is garbage before the end, and looking for it takes as long as all else
     contents = boards.Contents(read(results), read_cards(results))
     written = boards.write(contents, out or results)
     missing: list[str] = []
