@@ -9,12 +9,13 @@ from bench.board.contents import Contents, Table
 from bench.board.failures import failures
 from bench.board.grouping import Row, Setting, Spread
 from bench.board.memory import memory
-from bench.board.ranks import LEVEL, POWER, Ranking
+from bench.board.notes import one_seed, ties
+from bench.board.over_tasks import over_tasks
 from bench.board.regularizers import HEAD, costs
 from bench.board.samples import mixed, samples
 from bench.board.speed import speed
 from bench.board.stability import stability
-from bench.board.tables import UNKNOWN, decimals, number, points, span, table, text
+from bench.board.tables import UNKNOWN, decimals, number, span, table, text
 from bench.board.tuning import tuning
 from bench.board.zero import HEADING, zero
 from bench.cards import Card
@@ -86,7 +87,7 @@ def whole(contents: Contents, details: bool = True) -> str:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
     parts += [section(one) + (folded(one.setting) if details else "") for one in contents.tables]
     around = [published.section(tables, contents.figures), samples(records, contents.cards)] if details else []
-    parts += [part for part in (compared, tuning(records), *around, failures(records)) if part]
+    parts += [part for part in (over_tasks(records), compared, tuning(records), *around, failures(records)) if part]
     return "\n".join(parts)
 
 
@@ -104,31 +105,6 @@ def section(of: Table) -> str:
     details = text(setting.details) + constant(setting)
     board = f"## {text(setting.title)}\n\n{details}\n\n{table(head, rows, left)}"
     return board + (f"\n{note}" if note else "") + warnings(setting) + departures(setting) + regularizer_costs(setting)
-
-
-def ties(ranking: Ranking) -> str:
-    """What a shared rank means, and how far apart rows have to be; nothing where none are compared."""
-    if not ranking.pairs:
-        return ""
-    shared = "Rows that share a rank cannot be told apart."
-    if ranking.seeds < 2:
-        return f"{shared} With one seed this is about other test examples; what other seeds give is not known.\n"
-    if ranking.detectable is None:
-        return f"{shared}\n"
-    found = f"a difference of {points(ranking.detectable)} points" if ranking.detectable < 1 else "no difference"
-    return (
-        f"{shared} With {ranking.seeds} seeds this table could have detected {found} (paired test over seeds, power "
-        f"{100 * POWER:.0f} %, {100 - 100 * LEVEL:.0f} % after Holm over {_counted(ranking.pairs, 'pair')}).\n"
-    )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def one_seed(setting: Setting) -> str:
-    rows = [row for row in setting.rows if len(row.scores) == 1 and row.interval]
-    return "The interval of one seed is Wilson's over its test examples, not over seeds.\n" if rows else ""
 
 
 def warnings(setting: Setting) -> str:

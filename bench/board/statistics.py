@@ -131,7 +131,8 @@ def deviation_ratio(first: Strata, second: Strata, level: float = 0.95) -> Ratio
     """Of the sample standard deviations pooled over strata; None where a stratum has one value or a spread is 0.
 
     The interval is bootstrapped: both sides are drawn anew from the residuals of both, each side's in its own
-    standard deviations and smoothed (Silverman and Young 1987), which takes the two to have one shape.
+    standard deviations and smoothed (Silverman and Young 1987), which takes the two to have one shape, and not a
+    flat one: for uniform values it is too wide.
     """
     sides = [[np.asarray(values, float) for values in side] for side in (first, second)]
     if any(len(values) < 2 for side in sides for values in side) or not all(sides):
@@ -156,17 +157,23 @@ def deviation_ratio(first: Strata, second: Strata, level: float = 0.95) -> Ratio
 def brown_forsythe(first: Strata, second: Strata) -> float | None:
     """Whether two sides have the same spread: Levene's test around the medians (Brown and Forsythe 1974).
 
-    Each stratum around its own median; one that both sides have without a spread says nothing. None where none says.
+    Each stratum around its own median, without the zero that this makes whatever the values are (Hines and O'Hara
+    Hines 2000): with it 5 seeds a side give false alarms in 0.6 of 100, not 5. None where nothing varies.
     """
     from scipy.stats import f_oneway
 
-    away = [
-        np.concatenate([np.abs(np.asarray(values, float) - np.median(values)) for values in side]) if side else []
-        for side in (first, second)
-    ]
+    away = [np.concatenate([_from_median(values) for values in side]) if side else [] for side in (first, second)]
     if min(map(len, away)) < 2 or not any(np.ptp(side) for side in away):
         return None
     return float(f_oneway(*away).pvalue)
+
+
+def _from_median(values: Values) -> Array:
+    """Distances from the median, one less than values; of an even number the middle two, which are the same, in one."""
+    away = np.sort(np.abs(np.asarray(values, float) - np.median(values)))[1:]
+    if len(values) % 2 == 0:
+        away[0] *= math.sqrt(2)
+    return away
 
 
 def detectable_difference(deviation: float, seeds: int, power: float = 0.8, level: float = 0.95) -> float | None:
