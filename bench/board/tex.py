@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from bench.board import published
 from bench.board.contents import Contents, Line, Table, short_method
+from bench.board.notes import one_seed, ties
 from bench.board.samples import mixed
 from bench.board.stability import Steadiness, of_setting
 from bench.board.statistics import Interval
-from bench.board.tables import UNKNOWN, number
+from bench.board.tables import UNKNOWN, number, p_value
 
 PREAMBLE = r"""% Made from the records by `bench board`; to be read in by \input{leaderboard}.
 % Needs \usepackage{booktabs} and \usepackage{graphicx}; tables that are wider than the text are made smaller.
@@ -36,16 +37,25 @@ QUALITY_HEAD = (
     *("rank", "method", "regularizer", "test \\%", "95\\,\\% interval", "min.", "seeds", "step ms"),
     *("peak MiB", "trainable"),
 )
-STABILITY_HEAD = ("method", "regularizer", "s.d.", "min.", "IQM", "max.", "s.d.\\ ratio", "95\\,\\% interval", "$p$")
+STABILITY_HEAD = (
+    "method",
+    "regularizer",
+    "s.d.",
+    "min.",
+    "IQM",
+    "max.",
+    "s.d.\\ ratio",
+    "95\\,\\% interval",
+    "$p$ (Holm)",
+)
 EXPLAINED = (
     "Test is mean \\ensuremath{\\pm} sample standard deviation over seeds, with the bootstrap interval of the mean; "
     "step is the median, peak that of training on the rank that needs most."
 )
-TIES = "Methods that share a rank cannot be told apart; those of the first rank are bold."
 STEADIED = (
-    "Spread over seeds, in points of test. The ratio is of the standard deviation with a regularizer to that of the "
-    "same method without one, with its bootstrap interval; $p$ is Brown and Forsythe's, of equal spreads. IQM is the "
-    "interquartile mean."
+    "Spread over seeds, in points of test; IQM is the interquartile mean. The ratio is of the standard deviation with a "
+    "regularizer to that of the same method without one, with its bootstrap interval; $p$ is Brown and Forsythe's, of "
+    "equal spreads, corrected by Holm."
 )
 
 
@@ -77,7 +87,7 @@ def floating(label: str, caption: str, columns: str, head: Sequence[str], rows: 
     """A table as wide as the page at most. All cells, and the caption, are TeX."""
     lines = "".join(f"{' & '.join(cells)} \\\\\n" for cells in rows)
     return (
-        f"\\begin{{table*}}[t]\n\\centering\n\\caption{{{caption}}}\n\\label{{{label}}}\n"
+        f"\\begin{{table*}}[t]\n\\centering\n\\caption{{{caption}}}\n\\label{{{label}}}\n\\smallskip\n"
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
         f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
         f"{lines}\\bottomrule\n\\end{{tabular}}}}\n\\end{{table*}}\n"
@@ -85,21 +95,16 @@ def floating(label: str, caption: str, columns: str, head: Sequence[str], rows: 
 
 
 def _quality(table: Table, place: int) -> str:
-    detectable = table.ranking.detectable
-    ranked = any(line.rank is not None for line in table.lines)
+    best = " Those of the first rank are bold." if any(line.rank == 1 for line in table.lines) else ""
     caption = [
         f"{escaped(table.setting.title)}. {escaped(table.setting.details)}.",
         EXPLAINED,
-        *([TIES] if ranked else []),
-        *(
-            []
-            if detectable is None
-            else [f"A true difference of {_percent(detectable)} points would be found in 80\\,\\% of such studies."]
-        ),
+        escaped(ties(table.ranking)) + best,
+        escaped(one_seed(table.setting)),
         *(f"{escaped(one[0].upper() + one[1:])}." for one in mixed(table.setting)),
     ]
     rows = [_bold(_cells(line), line.rank == 1) for line in table.lines]
-    return floating(f"tab:quality-{place}", " ".join(caption), QUALITY, QUALITY_HEAD, rows)
+    return floating(f"tab:quality-{place}", " ".join(filter(None, caption)), QUALITY, QUALITY_HEAD, rows)
 
 
 def _cells(line: Line) -> list[str]:
@@ -158,7 +163,7 @@ def _spread(line: Line, steady: Steadiness | None) -> list[str]:
         *map(_percent, (min(line.row.scores), line.row.interquartile_mean, max(line.row.scores))),
         _unknown("" if ratio is None else f"{ratio.value:.2f}"),
         _interval(ratio.interval if ratio else None, 1, 2),
-        _unknown("" if steady is None or steady.p is None else f"{steady.p:.3f}"),
+        escaped(p_value(steady.p if steady else None)),
     ]
 
 
