@@ -320,7 +320,9 @@ def test_the_front_is_of_one_setting_and_one_cost(opened: Opening, folder: Path)
     visit = opened(folder / "index.html")
 
     def on_front() -> list[str]:
-        labels = visit.page.locator("#plot g.point").evaluate_all("nodes => nodes.map(node => node.getAttribute('aria-label'))")
+        labels = visit.page.locator("#plot g.point").evaluate_all(
+            "nodes => nodes.map(node => node.getAttribute('aria-label'))"
+        )
         return [label.split(",")[0] for label in labels if label.endswith("on the front")]
 
     assert on_front() == ["probe", "lora with noise", "full"]
