@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from bench import files
-from bench.data import Splits
 from bench.settings import Settings
-from bench.tasks import Regime, Task
+
+if TYPE_CHECKING:  # boards read cards and have neither
+    from bench.data import Splits
+    from bench.tasks import Regime, Task
 
 
 class Card(Settings):
@@ -40,7 +45,7 @@ def card(task: Task, regime: Regime, seed: int, splits: Splits) -> Card:
             "seed": seed,
             "origin": splits.origin,
             "data": splits.data,
-            "train": None if regime == Regime() else train,
+            "train": None if regime.label == "full" else train,
             "dev": dev or None,
             "classes": counts,
         }
@@ -52,3 +57,22 @@ def write(results: Path, made: Card) -> None:
     file = results / "cards" / f"{made.sample}.json"
     if not file.exists():
         files.write_once(file, json.dumps(made.model_dump(mode="json"), ensure_ascii=False) + "\n")
+
+
+def read_all(results: Path) -> tuple[list[Card], list[str]]:
+    """Every card below `results` by sample, and a line for each file that is none."""
+    found: list[Card] = []
+    unreadable: list[str] = []
+    for file in sorted((results / "cards").glob("*.json")):
+        try:
+            one = Card.model_validate_json(file.read_bytes())
+            if one.sample != file.stem:
+                raise ValueError(f"its sample is {one.sample}")
+            found.append(one)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            unreadable.append(": ".join(part for part in (str(file), place, first["msg"]) if part))
+        except (ValueError, OSError) as error:
+            unreadable.append(f"{file}: {error}")
+    return found, unreadable

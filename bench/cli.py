@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import __version__
 from bench.settings import InputError
-from bench.terminal import budget_of, fail, read, show
+from bench.terminal import budget_of, fail, read, read_cards, show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console(soft_wrap=True)
@@ -148,17 +148,29 @@ def expand(matrix: MatrixArgument, as_json: JsonOption = False) -> None:
 def board(
     results: Annotated[Path, typer.Argument(help="The folder of records.")] = Path("results"),
     out: Annotated[Path | None, typer.Option(help="Where the boards go; default: into RESULTS.")] = None,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw figures for a paper, too: into plots/.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the leaderboards from the records."""
+    import gc
+
     from bench import board as boards
 
-    found = read(results)
-    written = boards.write(found, out or results)
+    gc.disable()  # nothing here is garbage before the end, and looking for it takes as long as all else
+    contents = boards.Contents(read(results), read_cards(results))
+    written = boards.write(contents, out or results)
+    missing: list[str] = []
+    if plots:
+        from bench.board.plots import write  # with matplotlib
+
+        figures, missing = write(contents, (out or results) / "plots")
+        written += figures
     if as_json:
-        print(json.dumps({"records": len(found), "files": [str(file) for file in written]}))
-        return
-    print(f"{len(found)} records -> {', '.join(map(str, written))}")
+        print(json.dumps({"records": len(contents.records), "files": [str(file) for file in written]}))
+    else:
+        print(f"{len(contents.records)} records -> {', '.join(map(str, written))}")
+    for line in missing:
+        print(line, file=sys.stderr)
 
 
 @app.command()

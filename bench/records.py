@@ -229,6 +229,15 @@ def write(results: Path, record: Record) -> bool:
 def parse(content: str | bytes) -> Record:
     """A Record of any schema this version knows. ValueError says what is wrong."""
     try:
+        record = Record.model_validate_json(content)
+    except ValidationError:
+        return _explained(content)
+    return record if record.schema_version == SCHEMA else _explained(content)
+
+
+def _explained(content: str | bytes) -> Record:
+    """The same, step by step, of what is no Record of the present schema at once."""
+    try:
         data = json.loads(content)
     except ValueError as error:
         raise ValueError(f"no JSON ({error})") from error

@@ -10,7 +10,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from bench import board, launch, matrix, ready, records, sources
+from bench import board, cards, launch, matrix, ready, records, sources
 from bench.cells import Cell
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
@@ -160,9 +160,10 @@ class Session:
     def _finish(self, cells: list[Cell]) -> None:
         """Writes the boards and prints that of `cells`."""
         reading = records.read_all(self.results)
-        for line in reading.unreadable:
+        found, unreadable = cards.read_all(self.results)
+        for line in [*reading.unreadable, *unreadable]:
             self.say(f"left out: {line}")
-        written = board.write(reading.records, self.results)
+        written = board.write(board.Contents(reading.records, found), self.results)
         names = {cell.name for cell in cells}
         mine = [record for record in reading.records if record.name in names]
         self.say(board.markdown(mine, details=False))

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from bench.cards import Card
     from bench.records import Record
 
 BAD_INPUT = 2  # exit status
@@ -30,6 +31,16 @@ def read(results: Path, bare: bool = False) -> list[Record]:
     for line in reading.unreadable:
         print(f"left out: {line}", file=sys.stderr)
     return reading.records
+
+
+def read_cards(results: Path) -> list[Card]:
+    """The cards in a folder, if there are any; what is none is named."""
+    from bench import cards
+
+    found, unreadable = cards.read_all(results)
+    for line in unreadable:
+        print(f"left out: {line}", file=sys.stderr)
+    return found
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from test_methods import tuned
 from test_records import BLOCKED, record
 
 from bench import board, records
-from bench.board import figures
+from bench.board import drawing, figures
 from bench.board.surfaces import sheets
 from bench.cells import rebuild
 from bench.heads import Linear
@@ -303,11 +304,11 @@ def test_what_is_flat_or_not_finite_is_drawn_without_a_warning(lost: int) -> Non
     flat = grid.surface([math.nan] * lost + [1.0] * (25 - lost), 1.0)
     made = record("flat", method="flat", landscape=Surfaces(examples=1, embeddings=flat))
     (alone,) = sheets([made])
-    assert all(figures.rendered(alone, draw) for draw in figures.FORMS.values())
+    assert all(drawing.rendered(partial(draw, alone)) for draw in figures.FORMS.values())
     other = measured("other", 0.01, method="other")
     other = other.model_copy(update={"cell": {**made.cell, "method": "other"}})
     (sheet, _) = sheets([made, other])
-    assert len(sheet.panels) == 2 and all(figures.rendered(sheet, draw) for draw in figures.FORMS.values())
+    assert len(sheet.panels) == 2 and all(drawing.rendered(partial(draw, sheet)) for draw in figures.FORMS.values())
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13])

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import files
 from bench.board import claims
+from bench.board.contents import Contents
 from bench.board.csv import csv
-from bench.board.markdown import markdown
-from bench.records import Record
+from bench.board.json import json
+from bench.board.markdown import markdown, whole
+from bench.board.page import Section, page
+from bench.board.tex import tex
 
-__all__ = ["csv", "markdown", "write"]
+__all__ = ["FORMS", "Contents", "csv", "json", "markdown", "page", "tex", "write"]
+
+# name of the file -> what makes it
+FORMS: dict[str, Callable[[Contents], str]] = {
+    "leaderboard.md": whole,
+    "leaderboard.csv": lambda contents: csv(contents.records),
+    "leaderboard.tex": tex,
+    "leaderboard.json": json,
+    "claims.md": lambda contents: claims.markdown(contents.verdicts),
+    "index.html": lambda contents: page(contents.records, [Section(*claims.section(contents.verdicts))]),
+}
 
 
-def write(records: list[Record], folder: Path) -> list[Path]:
-    """leaderboard.md, leaderboard.csv and claims.md in `folder`; the same bytes for the same records."""
-    forms = {"leaderboard.md": markdown(records), "leaderboard.csv": csv(records)}
-    forms["claims.md"] = claims.markdown(claims.verdicts(claims.load(), records))
-    for name, content in forms.items():
-        files.write(folder / name, content)
-    return [folder / name for name in forms]
+def write(contents: Contents, folder: Path) -> list[Path]:
+    """Every form in `folder`; the same bytes for the same records and cards, whatever their order."""
+    for name, form in FORMS.items():
+        files.write(folder / name, form(contents))
+    return [folder / name for name in FORMS]

@@ -1,41 +1,27 @@
 """Figures of the loss surfaces in the records, as PNG and SVG: contours and reliefs, panels side by side.
 
-The same bytes for the same records and the same matplotlib. Imported by `bench landscape` alone.
+Imported by `bench landscape` alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
 import textwrap
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench import files
+from bench.board import drawing
 from bench.board.markdown import measured
 from bench.board.surfaces import Panel, Sheet
 
 COLOURS = "viridis"  # even steps of lightness, also to those who see fewer colours
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # matplotlib brings it
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "svg.hashsalt": "promptzero",
-    "text.parse_math": False,  # labels come from records
-}
 TITLES = {"embeddings": "Loss around the inputs", "weights": "Loss around the trained weights"}
 AXES = {
     "embeddings": ("along the gradient", "orthogonal", "in L2 of the word embeddings"),
@@ -48,37 +34,12 @@ WIDTH, HEIGHT, LINE, FOOT, BAR = 2.15, 2.05, 0.15, 0.15, 1.0  # inches: of a pan
 def write(found: list[Sheet], folder: Path) -> list[Path]:
     """`landscape-<kind>-<setting>` and the same with `-3d`, each as .png and .svg in `folder`."""
     written: list[Path] = []
-    for name, sheet in zip(names(found), found, strict=True):
+    names = drawing.names([(f"landscape-{sheet.kind}", sheet.setting) for sheet in found])
+    for name, sheet in zip(names, found, strict=True):
         for suffix, draw in FORMS.items():
-            for kind, content in rendered(sheet, draw).items():
-                written.append(folder / f"landscape-{sheet.kind}-{name}{suffix}.{kind}")
-                files.write(written[-1], content)
+            made = drawing.rendered(partial(draw, sheet))
+            written += drawing.save(made, folder, f"{name}{suffix}")
     return written
-
-
-def names(found: list[Sheet]) -> list[str]:
-    """Of each sheet its setting as part of a file's name; with a hash where another setting would have the same."""
-    slugs = [re.sub(r"[^A-Za-z0-9_]+", "-", sheet.setting.title).strip("-")[:100] for sheet in found]
-    several = Counter((slug, sheet.kind) for slug, sheet in zip(slugs, found, strict=True))
-
-    def apart(slug: str, sheet: Sheet) -> str:
-        content = f"{sheet.setting.title}\n{sheet.setting.details}"
-        return f"-{hashlib.sha256(content.encode()).hexdigest()[:8]}" if several[slug, sheet.kind] > 1 else ""
-
-    return [slug + apart(slug, sheet) for slug, sheet in zip(slugs, found, strict=True)]
-
-
-def rendered(sheet: Sheet, draw: Callable[[Sheet], Figure]) -> dict[str, bytes]:
-    made: dict[str, bytes] = {}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        figure = draw(sheet)
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            out = io.BytesIO()
-            figure.savefig(out, format=kind, metadata=metadata, dpi=200)
-            made[kind] = out.getvalue()
-    return made
 
 
 def contours(sheet: Sheet) -> Figure:

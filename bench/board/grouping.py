@@ -12,8 +12,10 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+
+from pydantic_core import to_json
 
 from bench.board import titles
 from bench.board.statistics import Interval, interquartile_mean, mean_interval, wilson
@@ -80,7 +82,7 @@ class Row:
     def dev(self) -> Spread:
         return Spread.of([record.quality.dev for record in self.finished if record.quality])
 
-    @property
+    @cached_property
     def sharpness(self) -> Spread:
         """How fast the loss rises to its maximum around the inputs, per unit of radius."""
         rises = [record.landscape.embeddings.rise for record in self.finished if record.landscape]
@@ -91,23 +93,23 @@ class Row:
         known = [value for record in self.finished if (value := of(record)) is not None]
         return statistics.median(known) if known else None
 
-    @property
+    @cached_property
     def tokens_per_second(self) -> float | None:
         """The median over seeds."""
         return self.median(lambda record: record.cost and record.cost.tokens_per_second)
 
-    @property
+    @cached_property
     def step_milliseconds(self) -> float | None:
         """The median over seeds of the median step."""
         return self.median(lambda r: r.cost and r.cost.step_milliseconds and r.cost.step_milliseconds.p50)
 
-    @property
+    @cached_property
     def peak_bytes(self) -> int | None:
         """In training, of the rank and the seed that needed most."""
         peaks = [m.peak_allocated_bytes for r in self.finished for m in r.memory if m.phase == "train"]
         return max((peak for peak in peaks if peak is not None), default=None)
 
-    @property
+    @cached_property
     def trainable_parameters(self) -> int | None:
         return next((r.cost.trainable_parameters for r in self.finished if r.cost), None)
 
@@ -225,7 +227,13 @@ def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 def key_of(value: Any) -> str:
     """The same for equal plain data."""
-    return json.dumps(value, sort_keys=True)
+    return _sorted(to_json(value))
+
+
+@lru_cache(100_000)
+def _sorted(content: bytes) -> str:
+    """Cells are alike, and asked for by every form: most are sorted once."""
+    return json.dumps(json.loads(content), sort_keys=True)
 
 
 def digest(content: str) -> str:

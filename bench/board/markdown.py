@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from bench.board import published
+from bench.board.contents import Contents, Table
 from bench.board.failures import failures
-from bench.board.grouping import Row, Setting, Spread, settings
+from bench.board.grouping import Row, Setting, Spread
 from bench.board.memory import memory
 from bench.board.notes import one_seed, ties
 from bench.board.over_tasks import over_tasks
-from bench.board.ranks import ranked
 from bench.board.regularizers import HEAD, costs
+from bench.board.samples import mixed, samples
 from bench.board.speed import speed
 from bench.board.stability import stability
 from bench.board.tables import UNKNOWN, decimals, number, span, table, text
 from bench.board.tuning import tuning
 from bench.board.zero import HEADING, zero
+from bench.cards import Card
 from bench.records import Record
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -61,12 +64,17 @@ SHARPNESS = (
 )
 
 
-def markdown(records: list[Record], details: bool = True) -> str:
+def markdown(records: Sequence[Record], details: bool = True, cards: Sequence[Card] = ()) -> str:
     """The whole board; without `details`, as for a terminal, no memory by owner and no speed beyond the main tables.
 
     Test and dev are mean ± sample standard deviation over seeds.
     """
-    tables, compared = settings(records), zero(records, owners=details)
+    return whole(Contents(records, cards), details)
+
+
+def whole(contents: Contents, details: bool = True) -> str:
+    records, tables = contents.records, contents.settings
+    compared = zero(records, owners=details)
     parts = ["# Leaderboard\n", INTRODUCTION]
     parts += [] if all(setting.cost_only for setting in tables) else [RANKS]
     if details:
@@ -77,25 +85,31 @@ def markdown(records: list[Record], details: bool = True) -> str:
         parts.append(SHARPNESS)
     if details and compared:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
-    parts += [section(setting) + (folded(setting) if details else "") for setting in tables]
-    parts += [part for part in (over_tasks(records), compared, tuning(records), failures(records)) if part]
+    parts += [section(one) + (folded(one.setting) if details else "") for one in contents.tables]
+    around = [published.section(tables, contents.figures), samples(records, contents.cards)] if details else []
+    parts += [part for part in (over_tasks(records), compared, tuning(records), *around, failures(records)) if part]
     return "\n".join(parts)
 
 
-def section(setting: Setting) -> str:
+def section(of: Table) -> str:
+    setting, ranking = of.setting, of.ranking
     left_out = set[str]() if has_sharpness(setting) else {"sharpness"}
     left_out |= SCORES if setting.cost_only else set[str]()
     columns = {name: show for name, show in COLUMNS.items() if name not in left_out}
     rows = [[show(row) for show in columns.values()] for row in setting.rows]
     head, left, note = list(columns), 2, ""
     if not setting.cost_only:
-        ranking = ranked(setting)
         ranks = [UNKNOWN if rank is None else str(rank) for rank in ranking.rank]
         rows = [[rank, *row] for rank, row in zip(ranks, rows, strict=True)]
         head, left, note = ["rank", *head], 3, ties(ranking) + one_seed(setting)
     details = text(setting.details) + constant(setting)
     board = f"## {text(setting.title)}\n\n{details}\n\n{table(head, rows, left)}"
-    return board + (f"\n{note}" if note else "") + departures(setting) + regularizer_costs(setting)
+    return board + (f"\n{note}" if note else "") + warnings(setting) + departures(setting) + regularizer_costs(setting)
+
+
+def warnings(setting: Setting) -> str:
+    """Where rows are not comparable."""
+    return "".join(f"\n**{text(line[0].upper() + line[1:])}.**\n" for line in mixed(setting))
 
 
 def departures(setting: Setting) -> str:
@@ -114,9 +128,13 @@ def departures(setting: Setting) -> str:
 
 def constant(setting: Setting) -> str:
     """The best that one answer to all of test would score."""
-    found = {r.quality.constant for row in setting.rows for r in row.finished if r.quality}
-    known = sorted(value for value in found if value is not None)
+    known = constants(setting)
     return f", one answer to all {' or '.join(f'{100 * value:.1f} %' for value in known)}" if known else ""
+
+
+def constants(setting: Setting) -> list[float]:
+    found = {r.quality.constant for row in setting.rows for r in row.finished if r.quality}
+    return sorted(value for value in found if value is not None)
 
 
 def folded(setting: Setting) -> str:

@@ -7,6 +7,10 @@ import statistics
 from bench.board.grouping import Row, Setting, plain_rows
 
 HEAD = ("method", "regularizer", "step ms", "× plain step", "× counted", "refresh ms/step")
+KEYS = (
+    *("method", "regularizer", "step_milliseconds", "times_plain_step", "times_counted"),
+    "refresh_milliseconds_per_step",
+)
 
 Figures = tuple[str, str, float | None, float | None, float | None, float | None]
 

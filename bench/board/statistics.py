@@ -201,7 +201,7 @@ def _interval(parts: list[tuple[float, Array]], level: float) -> Interval | None
     The percentile bootstrap of so few values is too narrow. Its deviations are stretched: by sqrt(n / (n - 1)), so
     that their variance is unbiased, and by the t quantile over the normal one (Hesterberg 2014, arXiv 1411.5279).
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit  # the quantiles of scipy.stats, without its checks
 
     if not parts or any(len(values) < 2 for _, values in parts):
         return None
@@ -215,7 +215,7 @@ def _interval(parts: list[tuple[float, Array]], level: float) -> Interval | None
         drawn = values[generator.integers(0, n, (RESAMPLES, n))].mean(1) - values.mean()
         total += weight * math.sqrt(n / (n - 1)) * drawn
     tail = (1 - level) / 2
-    low, high = np.quantile(total, [tail, 1 - tail]) * float(t.ppf(1 - tail, freedom) / norm.ppf(1 - tail))
+    low, high = np.quantile(total, [tail, 1 - tail]) * float(stdtrit(freedom, 1 - tail) / ndtri(1 - tail))
     return Interval(mean + float(low), mean + float(high))
 
 
