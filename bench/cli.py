@@ -174,6 +174,50 @@ def board(
 
 
 @app.command()
+def claims(
+    results: Annotated[Path, typer.Argument(help="The folder of records.")] = Path("results"),
+    stated: Annotated[Path | None, typer.Option("--claims", help="A YAML file; default: the papers' claims.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where claims.md goes; default: into RESULTS.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the records make of the papers' claims: supported, contradicted, or not decided yet."""
+    from bench import files
+    from bench.board import claims
+
+    found = claims.verdicts(claims.load(stated), read(results))
+    file = (out or results) / "claims.md"
+    files.write(file, claims.markdown(found))
+    if as_json:
+        print(json.dumps({"claims": [claims.content(one) for one in found], "file": str(file)}, indent=1))
+        return
+    _, head, rows = claims.section(found)
+    show(head, rows)
+    print(file)
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A folder of results, or of records.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    gate: Annotated[bool, typer.Option("--gate", help="Exit 1 where B is worse by more than measured noise.")] = False,
+    repeats: Annotated[list[Path] | None, typer.Option(help="Results of A's cells run again, for the noise.")] = None,
+    max_quality_drop: Annotated[float | None, typer.Option(min=0, help="Points of test, not the noise.")] = None,
+    max_slowdown: Annotated[float | None, typer.Option(min=0, help="Per cent of tokens/s, not the noise.")] = None,
+    max_memory_growth: Annotated[float | None, typer.Option(min=0, help="Per cent of peaks, not the noise.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Cells may lack or fail in B.")] = False,
+    every_row: Annotated[bool, typer.Option("--all", help="Show the rows that did not move, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two result folders: what moved in quality, speed and memory beyond noise, and why it may have."""
+    from bench.board.diff.session import Gating, command
+
+    gating = Gating(repeats or [], max_quality_drop, max_slowdown, max_memory_growth, allow_missing)
+    if not gate and gating != Gating([]):
+        fail("command line: --repeats, --max-... and --allow-missing: expected --gate with them")
+    raise typer.Exit(command(first, second, gating if gate else None, every_row, as_json))
+
+
+@app.command()
 def landscape(
     results: Annotated[Path, typer.Argument(help="The folder of records.")] = Path("results"),
     out: Annotated[Path | None, typer.Option(help="Where the figures go; default: into RESULTS.")] = None,

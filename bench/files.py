@@ -11,13 +11,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 CHECKOUT = PACKAGE.parent
 # what is shipped beside the package -> where a checkout has it
-SHIPPED = {"ds_configs": "ds_configs", "matrices": "launch/matrices", "published": "results/published"}
+SHIPPED = {
+    **{"ds_configs": "ds_configs", "matrices": "launch/matrices", "published": "results/published"},
+    "claims.yaml": "results/claims.yaml",
+}
 
 
 def shipped(kind: str) -> Path:
-    """The folder of one of SHIPPED: inside an installed package, or in the checkout."""
+    """The folder or file that is one of SHIPPED: inside an installed package, or in the checkout."""
     installed = PACKAGE / "shipped" / kind
-    if installed.is_dir():
+    if installed.exists():
         return installed
     return CHECKOUT / SHIPPED[kind]
 

@@ -255,12 +255,14 @@ def _explained(content: str | bytes) -> Record:
 
 
 def read_all(results: Path, names: set[str] | None = None) -> Reading:
-    """Every record below `results`, or those of these cells, sorted by name.
+    """Every record below `results`, or those of these cells, sorted by name."""
+    return read_folder(folder(results), names)
 
-    What is no record is named, and the rest goes on.
-    """
+
+def read_folder(records: Path, names: set[str] | None = None) -> Reading:
+    """The same of the folder that they are in. What is no record is named, and the rest goes on."""
     reading = Reading()
-    for file in sorted(folder(results).glob("*.json")):
+    for file in sorted(records.glob("*.json")):
         if names is not None and file.stem not in names:
             continue
         try:

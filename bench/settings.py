@@ -130,6 +130,8 @@ def _explain(kind: type[BaseModel], path: str, detail: Any) -> Problem:
     message = detail["msg"].removeprefix("Value error, ")
     if named := re.fullmatch(r"([\w\[\].]+): (found .*)", message, re.DOTALL):  # by a validator of the whole
         return Problem(f"{place}.{named[1]}", named[2])
+    if detail["type"] == "literal_error":
+        message += nearest(detail["input"], re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
         message += " (YAML takes yes, no, on and off for true and false: put quotes around them)"
     return Problem(place, f"found {shown(detail['input'])}, expected: {message[0].lower()}{message[1:]}")

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 BAD_INPUT = 2  # exit status
 
 
-def read(results: Path) -> list[Record]:
-    """The records in a folder; what is none is named."""
-    from bench.records import folder, read_all
+def read(results: Path, bare: bool = False) -> list[Record]:
+    """The records of a folder of results or, with `bare`, of records themselves; what is none is named."""
+    from bench.records import folder, read_folder
 
-    if not folder(results).is_dir():
-        fail(f"{folder(results)}: no such folder, expected records")
-    reading = read_all(results)
+    place = folder(results)
+    if bare and not place.is_dir() and any(results.glob("*.json")):
+        place = results
+    if not place.is_dir():
+        fail(f"{place}: no such folder, expected records")
+    reading = read_folder(place)
     for line in reading.unreadable:
         print(f"left out: {line}", file=sys.stderr)
     return reading.records

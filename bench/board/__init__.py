@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import files
+from bench.board import claims
 from bench.board.contents import Contents
 from bench.board.csv import csv
 from bench.board.json import json
 from bench.board.markdown import markdown, whole
+from bench.board.page import Section, page
 from bench.board.tex import tex
 
-__all__ = ["FORMS", "Contents", "csv", "json", "markdown", "tex", "write"]
+__all__ = ["FORMS", "Contents", "csv", "json", "markdown", "page", "tex", "write"]
 
 # name of the file -> what makes it
 FORMS: dict[str, Callable[[Contents], str]] = {
@@ -20,6 +22,8 @@ FORMS: dict[str, Callable[[Contents], str]] = {
     "leaderboard.csv": lambda contents: csv(contents.records),
     "leaderboard.tex": tex,
     "leaderboard.json": json,
+    "claims.md": lambda contents: claims.markdown(contents.verdicts),
+    "index.html": lambda contents: page(contents.records, [Section(*claims.section(contents.verdicts))]),
 }
 
 

@@ -1,4 +1,4 @@
-"""What every form of the board shows, made once: settings with ranks and intervals, published numbers, cards."""
+"""What every form of the board shows, made once: settings with ranks and intervals, published numbers, cards, verdicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.board import published
+from bench.board import claims, published
+from bench.board.claims import Verdict
 from bench.board.grouping import Row, Setting, candidate, settings
 from bench.board.ranks import Ranking, ranked
 from bench.cards import Card
@@ -41,6 +42,11 @@ class Contents:
     @cached_property
     def tables(self) -> list[Table]:
         return [_table(setting) for setting in self.settings]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """What the records make of the claims of papers, in the order they are stated."""
+        return claims.verdicts(claims.load(), self.records)
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:

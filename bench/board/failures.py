@@ -24,10 +24,10 @@ def line(record: Record) -> list[str]:
     if failure is None:
         return [text(record.name), record.status, *[UNKNOWN] * 4]
     asked = [failure.bytes_asked, failure.bytes_free] if record.status in OF_MEMORY else [None, None]
-    return [text(record.name), record.status, text(failure.phase), *map(_bytes, asked), text(_why(failure))]
+    return [text(record.name), record.status, text(failure.phase), *map(_bytes, asked), text(why(failure))]
 
 
-def _why(failure: Failure) -> str:
+def why(failure: Failure) -> str:
     why = failure.exception.partition("\n")[0][:120]
     witness = failure.inferred_from
     return why if witness is None else f"inferred from {witness}: {why}"

@@ -243,4 +243,4 @@ def _redrawn(strata: Sequence[Array], pool: Array, generator: np.random.Generato
         shape = (RESAMPLES, len(values))
         drawn = pool[generator.integers(0, len(pool), shape)] + width * generator.standard_normal(shape)
         squares += ((drawn - drawn.mean(1, keepdims=True)) ** 2).sum(1)
-    return np.sqrt(squares)
+    return np.sqrt(squares / sum(len(values) - 1 for values in strata))

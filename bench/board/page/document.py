@@ -1,0 +1,124 @@
+"""What the page knows, as plain data: settings, a line for each row with its records, failures, further tables.
+
+A page of 10,000 records stays below 2 MB: columns are named once, strings that come again are numbers into `strings`,
+figures have the digits that a reader can use. leaderboard.csv has them whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.board.failures import OF_MEMORY, why
+from bench.board.grouping import Setting, settings
+from bench.board.page import needs, rows
+from bench.board.page.digits import mebibytes, percent
+from bench.board.ranks import Ranking, ranked
+from bench.records import OWNERS, Record
+
+FAILURES = (
+    *("record", "backbone", "task", "regime", "method", "regularizer", "zero", "ranks", "precision"),
+    *("status", "phase", "asked", "free", "why"),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table that another part of the board gives: claims, published numbers, few-shot cards."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]  # as they are shown
+    note: str = ""
+
+
+@dataclass
+class Strings:
+    """Each string once, by its place in `known`."""
+
+    known: dict[str, int] = field(default_factory=dict[str, int])
+
+    def place(self, text: str) -> int:
+        return self.known.setdefault(text, len(self.known))
+
+
+def document(records: Iterable[Record], sections: Sequence[Section] = (), links: str = "records") -> dict[str, Any]:
+    """Plain data, the same for the same records. `links`: the folder of the records, seen from the page."""
+    ordered = sorted(records, key=lambda record: record.name)
+    strings = Strings()
+    found = settings(ordered)
+    rankings = [ranked(setting) for setting in found]
+    lines = [
+        line
+        for place, (setting, ranking) in enumerate(zip(found, rankings, strict=True))
+        for line in rows.lines(place, setting, ranking, strings.place)
+    ]
+    return {
+        "links": links,
+        "records": len(ordered),
+        "commits": _commits(ordered),
+        "owners": [owner.replace("_", " ") for owner in OWNERS],
+        "settings": [_setting(setting, ranking) for setting, ranking in zip(found, rankings, strict=True)],
+        "columns": rows.COLUMNS,
+        "seed_columns": rows.SEED_COLUMNS,
+        "rows": lines,
+        "failures": _failures(ordered),
+        "sections": [{"title": s.title, "note": s.note, "head": [*s.head], "rows": [*s.rows]} for s in sections],
+        "strings": [*strings.known],
+    }
+
+
+def _setting(setting: Setting, ranking: Ranking) -> dict[str, Any]:
+    first = setting.rows[0].records[0]
+    return {
+        "title": setting.title,
+        "details": setting.details,
+        **_axes(first),
+        "detectable": percent(ranking.detectable),
+        "constant": _constant(setting),
+        "length": first.cell.get("max_length"),
+        "micro": needs.micro_batch(first.cell),
+        "cost_only": setting.cost_only,
+    }
+
+
+def _axes(record: Record) -> dict[str, Any]:
+    """What the page filters by, but for method and regularizer."""
+    labels, cell = record.labels, record.cell
+    return {
+        "backbone": labels.backbone,
+        "task": labels.task,
+        "regime": labels.regime,
+        "zero": labels.zero,
+        "ranks": cell.get("ranks"),
+        "precision": cell.get("precision"),
+    }
+
+
+def _constant(setting: Setting) -> list[float]:
+    """What one answer to all of test scores at best, in percent."""
+    found = {record.quality.constant for row in setting.rows for record in row.finished if record.quality}
+    return sorted(round(100 * value, 1) for value in found if value is not None)
+
+
+def _failures(records: Sequence[Record]) -> dict[str, Any]:
+    return {"columns": FAILURES, "rows": [_failure(record) for record in records if record.status != "ok"]}
+
+
+def _failure(record: Record) -> list[Any]:
+    """In the order of FAILURES; sizes in MiB."""
+    axes, failure = _axes(record), record.failure
+    asked = (failure.bytes_asked, failure.bytes_free) if failure and record.status in OF_MEMORY else (None, None)
+    return [
+        *(record.name, axes["backbone"], axes["task"], axes["regime"], record.labels.method, record.labels.regularizer),
+        *(axes["zero"], axes["ranks"], axes["precision"], record.status, failure.phase if failure else None),
+        *(mebibytes(size) for size in asked),
+        why(failure) if failure else None,
+    ]
+
+
+def _commits(records: Iterable[Record]) -> list[str]:
+    """Of the suite that made the records, with a mark where the checkout had changes."""
+    known = (record.environment for record in records)
+    return sorted({f"{one.commit[:7]}{' with changes' if one.dirty else ''}" for one in known if one and one.commit})
