@@ -1,4 +1,4 @@
-"""What every form of the board shows, made once: settings with ranks and intervals, published numbers, cards, verdicts."""
+"""What every form of the board shows, made once: settings with ranks, published numbers, cards, verdicts."""
 
 from __future__ import annotations
 

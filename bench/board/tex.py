@@ -53,9 +53,9 @@ EXPLAINED = (
     "step is the median, peak that of training on the rank that needs most."
 )
 STEADIED = (
-    "Spread over seeds, in points of test; IQM is the interquartile mean. The ratio is of the standard deviation with "
-    "a regularizer to that of the same method without one, with its bootstrap interval; $p$ is Brown and Forsythe's, of "
-    "equal spreads, corrected by Holm."
+    "Spread over seeds, in points of test; IQM is the interquartile mean. The ratio is of the standard deviation to "
+    "that of the same method without a regularizer, with its bootstrap interval; $p$ is Brown and Forsythe's, of equal "
+    "spreads, corrected by Holm."
 )
 
 
