@@ -181,6 +181,12 @@ def test_seeds_are_paired() -> None:
     assert verdict(claim(seeds=2), apart).reason.startswith("no setting has 2 seeds")
 
 
+def test_a_line_with_fewer_seeds_takes_none_from_the_others() -> None:
+    found = both((80, 1), (70, 1))
+    short = [one for task in TASKS for one in made({**LATE, "depth": 2}, [10, 10, 10], task)]
+    assert verdict(claim(), found + short).estimate == verdict(claim(), found).estimate
+
+
 def test_only_cells_of_one_setting_are_compared() -> None:
     found = [one for task in TASKS for one in made(LATE, [90, 91, 92], task, steps=10)]
     found += [one for task in TASKS for one in made(FULL, [70, 71, 73], task, steps=20)]

@@ -17,6 +17,7 @@ from test_board import GIB, MIB, weighed
 from test_records import record
 
 from bench import board, records
+from bench.board.contents import Contents
 from bench.board.page import Section, document, page
 from bench.records import Failure, Predicted, Record
 
@@ -124,7 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = cells()
     for one in made:
         records.write(results, one)
-    board.write(made, results)
+    board.write(Contents(made), results)
     return results
 
 
@@ -162,14 +163,14 @@ MR = "mr · regime · bert · zero0, 1 rank"
 
 def test_the_same_records_give_the_same_bytes_in_any_order() -> None:
     made = cells()
-    assert page(made) == page(made[::-1])
+    assert page(Contents(made)) == page(Contents(made[::-1]))
 
 
 def test_cells_that_only_served_to_choose_are_in_no_row() -> None:
     plain = record("a")
     tuning = {"role": "tune", "setting": "s", "candidate": "learning_rate=1", "seeds": [0]}
     tuned = plain.model_copy(update={"name": "b", "cell": {**plain.cell, "seed": 9, "tuning": tuning}})
-    assert document([plain, tuned])["rows"] == document([plain])["rows"]
+    assert document(Contents([plain, tuned]))["rows"] == document(Contents([plain]))["rows"]
 
 
 def test_ten_thousand_records_make_less_than_two_megabytes() -> None:
@@ -181,14 +182,14 @@ def test_ten_thousand_records_make_less_than_two_megabytes() -> None:
         for row in range(100)
         for seed in range(5)
     ]
-    empty = len(page([]))
-    size = len(page(made).encode())
+    empty = len(page(Contents([])))
+    size = len(page(Contents(made)).encode())
     assert empty + 20 * (size - empty) < 2_000_000, (empty, size)
 
 
 def test_what_a_row_needs_is_measured_or_else_predicted() -> None:
     def needs(*several: Record) -> tuple[float | None, str]:
-        made = document(several)
+        made = document(Contents(several))
         (row,) = made["rows"]
         named = dict(zip(made["columns"], row, strict=True))
         return named["need"], made["strings"][named["source"]]
@@ -204,7 +205,7 @@ def test_what_a_row_needs_is_measured_or_else_predicted() -> None:
 
 def test_strings_cannot_end_the_data_and_links_are_quoted() -> None:
     made = record("a/b #?%", method=EVIL, task=EVIL, regularizer=EVIL)
-    text = page([made])
+    text = page(Contents([made]))
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert not re.search(r"[<>&\u2028\u2029]", data)
     assert EVIL in json.loads(data)["strings"] and text.count("<script") == 2
@@ -215,7 +216,7 @@ def test_a_record_full_of_markup_is_shown_as_it_is(opened: Opening, tmp_path: Pa
     evil = weighed("a #?%&\"'<i>", method=EVIL, task=EVIL, regularizer=EVIL, backbone=EVIL, zero=EVIL)
     failed = record("javascript:alert(1)", test=None, method=EVIL, backbone=EVIL)
     section = Section(EVIL, [EVIL, "n"], [[EVIL, "1"]], EVIL)
-    (tmp_path / "index.html").write_text(page([evil, failed], [section]), encoding="utf-8")
+    (tmp_path / "index.html").write_text(page(Contents([evil, failed]), [section]), encoding="utf-8")
     visit = opened(tmp_path / "index.html")
     assert visit.page.evaluate("window.caught") is None
     assert visit.page.locator("img, body b, body i").count() == 0
@@ -326,10 +327,10 @@ def test_the_front_is_of_one_setting_and_one_cost(opened: Opening, folder: Path)
         return [label.split(",")[0] for label in labels if label.endswith("on the front")]
 
     assert on_front() == ["probe", "lora with noise", "full"]
-    visit.page.get_by_label("Cost").select_option("trainable")
+    visit.page.get_by_role("combobox", name="Cost", exact=True).select_option("trainable")
     assert on_front() == ["full"], "4 letters, and the best score"
     assert "(log scale)" in visit.page.locator("#plot svg").first.inner_html()
-    setting = visit.page.get_by_label("Setting")
+    setting = visit.page.get_by_role("combobox", name="Setting", exact=True)
     setting.select_option(label="mr · regime · bert · zero3, 2 ranks")
     assert "zero3, 2 ranks" in visit.page.locator("#pareto-note").inner_text()
     assert visit.page.evaluate("document.activeElement.closest('label').innerText").startswith("Setting")
@@ -377,7 +378,7 @@ def test_failures_and_other_sections_are_tables_too(opened: Opening, folder: Pat
     assert [row[1] for row in rows] == ["out_of_memory", "predicted_out_of_memory", "predicted_out_of_memory"]
     assert "20.0 MiB" in visit.column("Cells that did not finish", "asked")
     section = Section("Claims of papers", ["claim", "cells"], [["b", "9"], ["a", "10"], ["c", "–"]], "As they stand.")
-    (tmp_path / "index.html").write_text(page([], [section]), encoding="utf-8")
+    (tmp_path / "index.html").write_text(page(Contents([]), [section]), encoding="utf-8")
     empty = opened(tmp_path / "index.html", "#claims-of-papers")
     assert empty.page.evaluate("document.querySelector(':target').id") == "claims-of-papers"
     assert "As they stand." in empty.page.locator("#claims-of-papers").inner_text()

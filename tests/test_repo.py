@@ -165,11 +165,12 @@ def test_a_wheel_works_outside_the_checkout_and_without_git(tmp_path: Path) -> N
 import sys
 sys.path.insert(0, {str(tmp_path / "site")!r})
 import bench
-from bench import environment, files, matrix, published
+from bench import board, environment, files, matrix, published
 assert bench.__file__.startswith({str(tmp_path)!r}), bench.__file__
 assert environment.commit() == (None, None)
 assert len(matrix.load("quickstart").expand()) >= 36
 assert published.figures()
+assert board.page(board.Contents([])).startswith("<!doctype html>")
 print(*files.shipped_names("ds_configs", ".json"))
 """
     done = subprocess.run(

@@ -11,7 +11,7 @@ from bench.board.contents import Contents
 from bench.board.csv import csv
 from bench.board.json import json
 from bench.board.markdown import markdown, whole
-from bench.board.page import Section, page
+from bench.board.page import page, sections
 from bench.board.tex import tex
 
 __all__ = ["FORMS", "Contents", "csv", "json", "markdown", "page", "tex", "write"]
@@ -23,7 +23,7 @@ FORMS: dict[str, Callable[[Contents], str]] = {
     "leaderboard.tex": tex,
     "leaderboard.json": json,
     "claims.md": lambda contents: claims.markdown(contents.verdicts),
-    "index.html": lambda contents: page(contents.records, [Section(*claims.section(contents.verdicts))]),
+    "index.html": lambda contents: page(contents, sections(contents)),
 }
 
 

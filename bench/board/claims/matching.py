@@ -164,7 +164,7 @@ def _of(claim: Claim, quantity: Quantity, group: Group, sides: Sides) -> list[Un
     first, second = (_lines(side, quantity) for side in sides)
     made: list[Unit] = []
     for place in sorted(first.keys() & second.keys(), key=str) or [()]:
-        one, two = (_enough(lines.get(place, []), claim.seeds) for lines in (first, second))
+        one, two = (_longest(lines.get(place, [])) for lines in (first, second))
         seeds = [set(line.values) for line in (*one, *two)] if one and two else [set[int]()]
         shared = tuple(sorted(set[int].intersection(*seeds)))
         details = f"{group.details}, {', '.join(map(str, place))}" if place else group.details
@@ -172,9 +172,10 @@ def _of(claim: Claim, quantity: Quantity, group: Group, sides: Sides) -> list[Un
     return made
 
 
-def _enough(lines: list[Line], seeds: int) -> tuple[Line, ...]:
-    """Without those that lack seeds, unless all do: one line's failures take nothing from the others."""
-    return tuple([line for line in lines if len(line.values) >= seeds] or lines)
+def _longest(lines: list[Line]) -> tuple[Line, ...]:
+    """Those with the most seeds: what one line lacks takes nothing from the others."""
+    most = max((len(line.values) for line in lines), default=0)
+    return tuple(line for line in lines if len(line.values) == most)
 
 
 def _lines(side: Side, quantity: Quantity) -> dict[Place, list[Line]]:

@@ -10,27 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.board.contents import Contents
 from bench.board.failures import OF_MEMORY, why
-from bench.board.grouping import Setting, settings
+from bench.board.grouping import Setting
 from bench.board.page import needs, rows
 from bench.board.page.digits import mebibytes, percent
-from bench.board.ranks import Ranking, ranked
+from bench.board.page.sections import Section
+from bench.board.ranks import Ranking
 from bench.records import OWNERS, Record
 
 FAILURES = (
     *("record", "backbone", "task", "regime", "method", "regularizer", "zero", "ranks", "precision"),
     *("status", "phase", "asked", "free", "why"),
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table that another part of the board gives: claims, published numbers, few-shot cards."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]  # as they are shown
-    note: str = ""
 
 
 @dataclass
@@ -43,23 +35,16 @@ class Strings:
         return self.known.setdefault(text, len(self.known))
 
 
-def document(records: Iterable[Record], sections: Sequence[Section] = (), links: str = "records") -> dict[str, Any]:
-    """Plain data, the same for the same records. `links`: the folder of the records, seen from the page."""
-    ordered = sorted(records, key=lambda record: record.name)
+def document(contents: Contents, sections: Sequence[Section] = ()) -> dict[str, Any]:
+    """Plain data, the same for the same records."""
+    ordered = sorted(contents.records, key=lambda record: record.name)
     strings = Strings()
-    found = settings(ordered)
-    rankings = [ranked(setting) for setting in found]
-    lines = [
-        line
-        for place, (setting, ranking) in enumerate(zip(found, rankings, strict=True))
-        for line in rows.lines(place, setting, ranking, strings.place)
-    ]
+    lines = [line for place, table in enumerate(contents.tables) for line in rows.lines(place, table, strings.place)]
     return {
-        "links": links,
         "records": len(ordered),
         "commits": _commits(ordered),
         "owners": [owner.replace("_", " ") for owner in OWNERS],
-        "settings": [_setting(setting, ranking) for setting, ranking in zip(found, rankings, strict=True)],
+        "settings": [_setting(table.setting, table.ranking) for table in contents.tables],
         "columns": rows.COLUMNS,
         "seed_columns": rows.SEED_COLUMNS,
         "rows": lines,

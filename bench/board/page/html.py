@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from bench.board.page.document import Section, document
-from bench.records import Record
+from bench.board.contents import Contents
+from bench.board.page.document import document
+from bench.board.page.sections import Section
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = (  # in this order one script
@@ -22,15 +23,15 @@ SCRIPTS = (  # in this order one script
 ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
-def page(records: Iterable[Record], sections: Sequence[Section] = (), links: str = "records") -> str:
-    """HTML, the same for the same records. `links`: the folder of the records, seen from the page."""
+def page(contents: Contents, sections: Sequence[Section] = ()) -> str:
+    """HTML, the same for the same records."""
     style, script = _asset("page.css"), "".join(_asset(f"{name}.js") for name in SCRIPTS)
     return Template(_asset("page.html")).substitute(
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'",
         style=style,
         script=script,
-        data=embedded(document(records, sections, links)),
+        data=embedded(document(contents, sections)),
     )
 
 

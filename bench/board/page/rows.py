@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.board import memory
-from bench.board.grouping import Row, Setting, Spread, candidate
+from bench.board.contents import Line, Table, short_method
+from bench.board.grouping import Row, Spread, candidate
 from bench.board.page import needs
 from bench.board.page.digits import mebibytes, percent, short
-from bench.board.ranks import Ranking
 from bench.records import OWNERS, Cost, Record
 
 # shares are in percent, sizes in MiB, times in milliseconds or, with `seconds`, in seconds; None is not known
@@ -25,19 +25,19 @@ COLUMNS = (
 SEED_COLUMNS = ("name", "seed", "status", "test", "dev", "step", "seconds", "peak")
 
 
-def lines(place: int, setting: Setting, ranking: Ranking, string: Callable[[str], int]) -> list[list[Any]]:
-    """Each row of `setting` in the order of COLUMNS. `place`: of the setting; `string`: the place of a string."""
-    return [_line(place, row, rank, string) for row, rank in zip(setting.rows, ranking.rank, strict=True)]
+def lines(place: int, table: Table, string: Callable[[str], int]) -> list[list[Any]]:
+    """Each row of `table` in the order of COLUMNS. `place`: of its setting; `string`: the place of a string."""
+    return [_line(place, line, string) for line in table.lines]
 
 
-def _line(place: int, row: Row, rank: int | None, string: Callable[[str], int]) -> list[Any]:
+def _line(place: int, line: Line, string: Callable[[str], int]) -> list[Any]:
+    row = line.row
     name = os.path.commonprefix([record.name for record in row.records])
     seeds = [_seed(record, name, string) for record in row.records]
     chosen = candidate(row.records[0].cell)
-    method = row.method if chosen is None else row.method.removesuffix(f" (chosen: {chosen})")
     return [
-        *(place, string(method), None if chosen is None else string(chosen), string(row.regularizer)),
-        *(string(_kind(row.records[0])), rank),
+        *(place, string(short_method(row)), None if chosen is None else string(chosen), string(row.regularizer)),
+        *(string(_kind(row.records[0])), line.rank),
         *_quality(row),
         *_spread(row.sharpness),
         *_speed(row),

@@ -33,7 +33,7 @@ function unpackedSeed(values, prefix) {
 
 /** Where a record lies, seen from the page. */
 function address(name) {
-  return [...board.links.split("/"), `${name}.json`].map(encodeURIComponent).join("/");
+  return `records/${encodeURIComponent(name)}.json`;
 }
 
 /** A link to a record. */
