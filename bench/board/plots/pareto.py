@@ -14,7 +14,15 @@ from bench.board.drawing import WIDTH, Look, legend, legend_height, log_ticks, l
 from bench.board.grouping import Row
 from bench.board.tables import UNITS, unit
 
-FILLS = ("full", "none", "left", "bottom", "right", "top")  # of a marker, by regularizer; the first is without one
+FILLS = (
+    "full",
+    "none",
+    "left",
+    "bottom",
+    "right",
+    "top",
+)  # of a marker, by the sort of regularizer; the first is without one
+NO_REGULARIZER = "no regularizer"
 HEIGHT = 2.6  # inches, without the legend
 
 
@@ -58,11 +66,19 @@ def _axes(lines: Sequence[Line]) -> list[Axis]:
     ]
 
 
+def _sort(row: Row) -> str:
+    """Of its regularizer, without settings: there are fewer sorts than FILLS."""
+    made = row.records[0].cell.get("regularizer")
+    if not isinstance(made, dict) or made.get("kind") == "none":
+        return NO_REGULARIZER
+    return " in ".join(str(made[key]) for key in ("kind", "space") if made.get(key))
+
+
 def _fills(lines: Sequence[Line]) -> dict[str, str]:
-    """By regularizer."""
-    regularizers = sorted({line.row.regularizer for line in lines}, key=lambda one: (one != "none", one))
-    first = 0 if "none" in regularizers else 1
-    return {one: FILLS[(first + place) % len(FILLS)] for place, one in enumerate(regularizers)}
+    """By the regularizer's sort."""
+    sorts = sorted({_sort(line.row) for line in lines}, key=lambda one: (one != NO_REGULARIZER, one))
+    first = 0 if NO_REGULARIZER in sorts else 1
+    return {one: FILLS[(first + place) % len(FILLS)] for place, one in enumerate(sorts)}
 
 
 def _panel(place: Any, axis: Axis, lines: Sequence[Line], look: dict[str, Look], fill: dict[str, str]) -> None:
@@ -75,7 +91,7 @@ def _panel(place: Any, axis: Axis, lines: Sequence[Line], look: dict[str, Look],
         if line.row.interval is not None:
             low, high = 100 * line.row.interval.low, 100 * line.row.interval.high
             place.plot([cost, cost], [low, high], color=one.colour, linewidth=0.7, alpha=0.6, zorder=2)
-        place.plot([cost], [mean], **_marker(one, fill[line.row.regularizer]), zorder=3)
+        place.plot([cost], [mean], **_marker(one, fill[_sort(line.row)]), zorder=3)
     place.set_xlabel(axis.label)
     place.grid(color="#e5e5e5", linewidth=0.5)
     place.set_axisbelow(True)
@@ -109,5 +125,4 @@ def _handles(look: dict[str, Look], fill: dict[str, str]) -> list[Line2D]:
     if len(fill) < 2:
         return methods
     grey = Look("#555555", "o")
-    named = {name: "no regularizer" if name == "none" else name for name in fill}
-    return methods + [Line2D([], [], label=named[name], **_marker(grey, one)) for name, one in fill.items()]
+    return methods + [Line2D([], [], label=name, **_marker(grey, one)) for name, one in fill.items()]
