@@ -92,7 +92,7 @@ function fitsTable(judgements, caption) {
   const unit = unitOf(items.map((row) => row.need));
   const columns = [
     all.method,
-    { key: "why", label: "needs", left: true, value: (row) => why.get(row) || null, cell: (row) => why.get(row) },
+    { key: "why", label: "needs", left: true, wide: true, value: (row) => why.get(row) || null, cell: (row) => why.get(row) },
     all.regularizer,
     all.zero,
     all.ranks,
@@ -103,7 +103,7 @@ function fitsTable(judgements, caption) {
     { ...all.test, label: "expected test %" },
     all.step,
     all.seeds,
-    { ...all.task, cell: goalName, label: "task" },
+    { ...all.task, cell: goalName, label: "task", wide: true },
   ];
   const shown = columns.filter((column) => items.some((row) => column.value(row) !== null));
   return sortableTable({ caption, columns: shown, items, sort: { key: "", direction: "ascending" }, below: recordsOf }).node;
