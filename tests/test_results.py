@@ -17,7 +17,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("boards")
     reading = records.read_all(RESULTS)
     assert not reading.unreadable
-    board.write(board.Contents(reading.records, cards.read_all(RESULTS)), folder)
+    board.write(board.Contents(reading.records, cards.read_all(RESULTS)[0]), folder)
     return folder
 
 

@@ -1,7 +1,7 @@
 // What fits my GPUs: the rows of a backbone that so many GPUs of so much memory can run, best first.
 
 const RESERVE = 2; // GiB that stay free, as in bench plan: context, NCCL, fragmentation
-const ASKED = { gpus: "1", memory: "24", model: "", goal: "" }; // by key in the address: what holds where it says nothing
+const ASKED = { gpus: "8", memory: "80", model: "", goal: "" }; // by key in the address: what holds where it says nothing
 
 function makeFits() {
   const models = [...new Set(rows.map((row) => row.backbone))].sort();
