@@ -36,4 +36,4 @@ def test_lines_of_tables_in_the_readme_are_those_of_the_boards() -> None:
     lines = [line for line in shown.splitlines() if line.startswith("| ") and "| :-" not in line]
     boards = (RESULTS / "leaderboard.md").read_text() + (RESULTS / "claims.md").read_text()
     assert lines
-    assert not [line for line in lines if line not in boards]
+    assert not [line for line in lines if line.replace("](results/claims.md#", "](#") not in boards]
