@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 setup() {
   local extra="${1:-}" python="${PYTHON:-python3}" stamp wanted
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    { echo "setup: found $("$python" --version), expected Python 3.10 or newer (PYTHON=... names another)" >&2; exit 2; }
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { echo "setup: found $("$python" --version), expected Python 3.11 or newer (PYTHON=... names another)" >&2; exit 2; }
   wanted=$(cat pyproject.toml launch/constraints.txt launch/setup.sh; "$python" --version)
   stamp=".venv/installed${extra:+-$extra}"
   if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then

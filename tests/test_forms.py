@@ -200,7 +200,7 @@ def test_published_numbers_are_beside_ours_only_where_all_that_names_them_is_the
     assert (same["ours"], same["difference"], same["protocol"]) == ("791,000", "-1,000", "same")
     assert f"1. {one.comparison.differs[0]}" in text or one.comparison.differs[0] in text
     data = json.loads(board.json(Contents(made)))
-    assert len(data["published"]) == len(found) and "95.4±1.3" in board.tex(Contents(made))
+    assert len(data["published"]) == len(found) and r"95.4\ensuremath{\pm}1.3" in board.tex(Contents(made))
 
 
 def test_numbers_of_other_backbones_stand_apart_and_are_compared_with_nothing() -> None:

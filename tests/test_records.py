@@ -154,8 +154,13 @@ def test_old_schemas_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 BLOCKED = """
 import sys
-for name in ("torch", "deepspeed", "transformers", "peft", "datasets"):
-    sys.modules[name] = None  # importing it raises ImportError
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "deepspeed", "transformers", "peft", "datasets"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
 from bench.cli import main
 main()
 """

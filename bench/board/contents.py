@@ -9,6 +9,7 @@ from functools import cached_property
 from bench.board import claims, published
 from bench.board.claims import Verdict
 from bench.board.grouping import Row, Setting, candidate, settings
+from bench.board.over_tasks import Summary, summaries
 from bench.board.ranks import Ranking, ranked
 from bench.cards import Card
 from bench.published import Figure
@@ -42,6 +43,11 @@ class Contents:
     @cached_property
     def tables(self) -> list[Table]:
         return [_table(setting) for setting in self.settings]
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """Settings that differ in the task alone, put together."""
+        return summaries(self.records)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:

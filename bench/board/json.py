@@ -1,4 +1,7 @@
-"""leaderboard.json: all that the board shows as data, unrounded. `schema` grows when a reader would have to change."""
+"""leaderboard.json: all that the board shows as data. `schema` grows when a reader would have to change.
+
+Figures have 12 digits: processors that add up in another order differ in the last ones of what is computed here.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from bench.board import memory, published, regularizers, samples, titles
+from bench.board import claims, memory, published, regularizers, samples, titles
 from bench.board.contents import Contents, Line, Table
 from bench.board.grouping import Row, Spread
 from bench.board.markdown import constants
+from bench.board.over_tasks import Summary
 from bench.board.speed import with_building
 from bench.board.stability import Steadiness, of_setting
 from bench.board.statistics import Interval
@@ -26,12 +30,22 @@ def json(contents: Contents) -> str:
     made: dict[str, Any] = {
         "schema": SCHEMA,
         "settings": [_setting(table) for table in contents.tables],
+        "over_tasks": [_summary(summary) for summary in contents.summaries],
+        "claims": [claims.content(verdict) for verdict in contents.verdicts],
         "tuning": [asdict(one) for one in candidates(contents.records)],
         "failures": [_failure(record) for record in _by_name(contents.records) if record.status != "ok"],
         **_published(contents),
         "samples": [_sample(draw) for draw in samples.draws(contents.records, contents.cards)],
     }
-    return _written(made) + "\n"
+    return _written(_rounded(made)) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _written(value: Any, depth: int = 0) -> str:
@@ -93,6 +107,27 @@ def _row(line: Line, steady: Steadiness | None) -> dict[str, Any]:
         "seeds": [_seed(record) for record in row.records],
         "costs": _costs(row),
         "memory_bytes": {key.replace(" ", "_").replace("-", "_"): size for key, size in memory.sizes(row).items()},
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    steady = [*summary.steadiness, *[None] * (len(summary.lines) - len(summary.steadiness))]
+    return {
+        "title": summary.title,
+        "details": summary.details,
+        "tasks": summary.tasks,
+        "detectable_difference": summary.ranking.detectable,
+        "rows": [
+            {
+                "method": line.method,
+                "regularizer": line.regularizer,
+                "rank": rank,
+                "test": {"mean": line.mean, "deviation": line.deviation, "interval": _interval(line.interval)},
+                "tasks": {task: row.scores for task, row in line.rows.items()},
+                "stability": _stability(one),
+            }
+            for line, rank, one in zip(summary.lines, summary.ranks, steady, strict=True)
+        ],
     }
 
 

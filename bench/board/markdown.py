@@ -87,7 +87,8 @@ def whole(contents: Contents, details: bool = True) -> str:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
     parts += [section(one) + (folded(one.setting) if details else "") for one in contents.tables]
     around = [published.section(tables, contents.figures), samples(records, contents.cards)] if details else []
-    parts += [part for part in (over_tasks(records), compared, tuning(records), *around, failures(records)) if part]
+    last = (over_tasks(contents.summaries), compared, tuning(records), *around, failures(records))
+    parts += [part for part in last if part]
     return "\n".join(parts)
 
 

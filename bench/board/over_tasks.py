@@ -83,10 +83,15 @@ class Summary:
     ranking: Ranking
     steadiness: list[Steadiness | None]  # of the lines with all tasks
 
+    @property
+    def ranks(self) -> list[int | None]:
+        """Of every line."""
+        return [*self.ranking.rank, *[None] * (len(self.lines) - len(self.ranking.rank))]
 
-def over_tasks(records: Iterable[Record]) -> str:
-    """A table for each group of settings with several tasks; nothing where there are none."""
-    made = [section(summary) for summary in summaries(records)]
+
+def over_tasks(found: Iterable[Summary]) -> str:
+    """Their tables; nothing where there are none."""
+    made = [section(summary) for summary in found]
     return "\n".join([f"## {HEADING}\n", INTRODUCTION, *made]) if made else ""
 
 
@@ -96,26 +101,39 @@ def summaries(records: Iterable[Record]) -> list[Summary]:
 
 
 def section(summary: Summary) -> str:
-    complete = len(summary.steadiness)
-    ranks = [*map(str, summary.ranking.rank), *[UNKNOWN] * (len(summary.lines) - complete)]
-    ratios = [*summary.steadiness, *[None] * (len(summary.lines) - complete)]
-    against = any(ratios)
+    head, lines = tabled(summary)
+    made = table(head, [[text(cell) for cell in line] for line in lines], left=3)
+    return f"### {text(summary.title)}\n\n{text(details(summary))}\n\n{made}\n{notes(summary)}"
+
+
+def details(summary: Summary) -> str:
+    return f"{summary.details}. Tasks: {', '.join(summary.tasks)}."
+
+
+def notes(summary: Summary) -> str:
+    """What the table could have told apart, and what its ratios are."""
+    return "\n".join(filter(None, (ties(summary.ranking), NOTE if any(summary.steadiness) else "")))
+
+
+def tabled(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Its head and its lines, as plain text."""
     head = ["rank", "method", "regularizer", "mean test %", "95 % of mean", "IQM", "sd", "mean place", "tasks"]
     lines = [
-        [rank, *_cells(line, len(summary.tasks)), *(compared(ratio) if against else [])]
-        for rank, line, ratio in zip(ranks, summary.lines, ratios, strict=True)
+        [UNKNOWN if rank is None else str(rank), *_cells(line, len(summary.tasks))]
+        for rank, line in zip(summary.ranks, summary.lines, strict=True)
     ]
-    made = table([*head, *(RATIO if against else [])], lines, left=3)
-    details = f"{text(summary.details)}. Tasks: {text(', '.join(summary.tasks))}."
-    notes = "\n".join(filter(None, (ties(summary.ranking), NOTE if against else "")))
-    return f"### {text(summary.title)}\n\n{details}\n\n{made}" + (f"\n{notes}" if notes else "")
+    if not any(summary.steadiness):
+        return head, lines
+    left = [None] * (len(lines) - len(summary.steadiness))
+    ratios = map(compared, [*summary.steadiness, *left])
+    return [*head, *RATIO], [[*line, *ratio] for line, ratio in zip(lines, ratios, strict=True)]
 
 
 def _cells(line: Line, tasks: int) -> list[str]:
     runs = [score for scores in line.strata for score in scores]
     interval = line.interval
     return [
-        *(text(line.method), text(line.regularizer), points(line.mean)),
+        *(line.method, line.regularizer, points(line.mean)),
         UNKNOWN if interval is None else span(interval, 1, 100),
         *(points(interquartile_mean(runs) if len(runs) >= 4 else None), points(line.deviation)),
         number(statistics.fmean(line.places), 1),

@@ -1,12 +1,13 @@
-"""Tables that other parts of the board give the page, as they are: claims, published numbers, few-shot cards."""
+"""Tables that other parts of the board give the page, as they are: over tasks, claims, published numbers, cards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.board import claims, published, samples
+from bench.board import claims, over_tasks, published, samples
 from bench.board.contents import Contents
+from bench.board.over_tasks import Summary
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,16 @@ def sections(contents: Contents) -> list[Section]:
     reasons = " ".join(f"{place}. {why}" for place, why in enumerate(published.reasons(beside), 1))
     draws = samples.draws(contents.records, contents.cards) if contents.cards else []
     every = [
+        *(_over_tasks(summary) for summary in contents.summaries),
         Section(*claims.section(contents.verdicts), "claims.md beside this page has how each is tested, and on what."),
         Section(published.HEADING, published.HEAD, published.lines(beside), f"{published.NOTE}{reasons}"),
         Section("Published elsewhere", *published.context_table(around), published.CONTEXT),
         Section(samples.HEADING, samples.HEAD, samples.lines(draws), "The lists of examples are in cards/."),
     ]
     return [one for one in every if one.rows]
+
+
+def _over_tasks(summary: Summary) -> Section:
+    head, lines = over_tasks.tabled(summary)
+    title = f"{over_tasks.HEADING}: {summary.title}"
+    return Section(title, head, lines, f"{over_tasks.details(summary)} {over_tasks.notes(summary)}")

@@ -1,7 +1,7 @@
 // What fits my GPUs: the rows of a backbone that so many GPUs of so much memory can run, best first.
 
 const RESERVE = 2; // GiB that stay free, as in bench plan: context, NCCL, fragmentation
-const ASKED = { gpus: "1", memory: "24", model: "", goal: "" }; // by key in the address: what holds where it says nothing
+const ASKED = { gpus: "8", memory: "80", model: "", goal: "" }; // by key in the address: what holds where it says nothing
 
 function makeFits() {
   const models = [...new Set(rows.map((row) => row.backbone))].sort();
@@ -92,7 +92,7 @@ function fitsTable(judgements, caption) {
   const unit = unitOf(items.map((row) => row.need));
   const columns = [
     all.method,
-    { key: "why", label: "needs", left: true, value: (row) => why.get(row) || null, cell: (row) => why.get(row) },
+    { key: "why", label: "needs", left: true, wide: true, value: (row) => why.get(row) || null, cell: (row) => why.get(row) },
     all.regularizer,
     all.zero,
     all.ranks,
@@ -103,7 +103,7 @@ function fitsTable(judgements, caption) {
     { ...all.test, label: "expected test %" },
     all.step,
     all.seeds,
-    { ...all.task, cell: goalName, label: "task" },
+    { ...all.task, cell: goalName, label: "task", wide: true },
   ];
   const shown = columns.filter((column) => items.some((row) => column.value(row) !== null));
   return sortableTable({ caption, columns: shown, items, sort: { key: "", direction: "ascending" }, below: recordsOf }).node;
