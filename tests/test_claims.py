@@ -193,6 +193,17 @@ def test_only_cells_of_one_setting_are_compared() -> None:
     assert verdict(claim(), found).reason == "no setting has cells of both sides"
 
 
+def test_scores_on_other_data_are_not_compared() -> None:
+    def elsewhere(one: Record) -> Record:
+        assert one.quality
+        return one.model_copy(update={"quality": one.quality.model_copy(update={"data": "other"})})
+
+    found = both((75, 1), (70, 1))
+    mixed = [elsewhere(one) if one.cell["method"] == LATE else one for one in found]
+    assert verdict(claim(), found).answer == "supported"
+    assert verdict(claim(), mixed).answer == "not decided yet" and not verdict(claim(), mixed).units
+
+
 def test_what_changes_costs_alone_counts_once_for_scores() -> None:
     once = both((75, 2), (74, 2))
     again = [

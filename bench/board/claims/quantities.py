@@ -10,7 +10,7 @@ from bench.board.memory import neediest
 from bench.board.tables import UNKNOWN, decimals
 from bench.records import Record
 
-Place = tuple[object, ...]  # what must be the same for costs to be compared
+Place = tuple[object, ...]  # what must be the same for values to be compared
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Quantity:
         return f"{value:,.{2 if value >= 0.1 else decimals(value)}f}"
 
 
-def _anywhere(_: Record) -> Place | None:
-    return ()
+def _data(record: Record) -> Place | None:
+    """Scores on other data are no pairs."""
+    return (f"data {record.quality.data}",) if record.quality else None
 
 
 def _machine(record: Record) -> Place | None:
@@ -73,9 +74,9 @@ def _peak(record: Record) -> float | None:
 
 DIVERGED = frozenset({"diverged"})
 QUANTITIES: dict[QuantityName, Quantity] = {
-    "test": Quantity("test score", _test, False, _anywhere, against=DIVERGED),
-    "spread": Quantity("standard deviation of the test score over seeds", _test, True, _anywhere, against=DIVERGED),
-    "sharpness": Quantity("sharpness around the inputs", _rise, True, _anywhere, against=DIVERGED),
+    "test": Quantity("test score", _test, False, _data, against=DIVERGED),
+    "spread": Quantity("standard deviation of the test score over seeds", _test, True, _data, against=DIVERGED),
+    "sharpness": Quantity("sharpness around the inputs", _rise, True, _data, against=DIVERGED),
     "tokens_per_second": Quantity("tokens/s in training", _tokens_per_second, True, _machine, costs=True),
     "peak_bytes": Quantity(
         "train peak of the rank that needs most",
