@@ -239,6 +239,7 @@ def _explained(content: str | bytes) -> Record:
     """The same, step by step, of what is no Record of the present schema at once."""
     try:
         data = json.loads(content)
+        json.dumps(data, ensure_ascii=False).encode()  # half a pair of surrogates, which no file can hold
     except ValueError as error:
         raise ValueError(f"no JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):

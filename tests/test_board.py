@@ -15,6 +15,7 @@ from test_records import record
 
 from bench import board
 from bench.board.grouping import settings
+from bench.board.tables import text as escape
 from bench.board.zero import HEADING
 from bench.records import OWNERS, Failure, Memory, Predicted, Record
 
@@ -84,6 +85,7 @@ def test_markup_in_records_is_harmless() -> None:
     assert "<script>" not in text
     rows = [row for table in tables(text) for row in table]  # as many cells as columns, or it raises
     assert len(rows) == 8 and all("alert" in row["method"] and "alert" in row["regularizer"] for row in rows)
+    assert escape("a\\|b\r[c](d)") == r"a\\\|b \[c](d)"
 
 
 def test_csv_has_a_line_per_cell_with_unrounded_figures() -> None:

@@ -279,6 +279,15 @@ def test_memory_of_what_ran_out_of_it_is_not_less() -> None:
     assert verdict(less, found).answer == "supported" and verdict(less, lost).answer == "not decided yet"
 
 
+@pytest.mark.parametrize("quantity", ["peak_bytes", "tokens_per_second"])
+def test_a_cost_of_zero_has_no_ratio(quantity: str) -> None:
+    found = both((100, 1), (200, 1), quantity)
+    nothing = [measured(one, quantity, 0) if one.cell["seed"] == 0 else one for one in found]
+    less = claim(quantity=quantity, direction="lower")
+    assert all(0 not in unit.seeds for unit in verdict(less, nothing).units)
+    assert verdict(less, nothing).answer == "supported"
+
+
 def test_costs_of_several_machines_are_not_compared() -> None:
     quick = claim(quantity="tokens_per_second")
     gpu = MACHINE.model_copy(update={"hosts": ("g",), "accelerator": "cuda"})

@@ -148,6 +148,18 @@ def test_over_tasks_rows_are_put_together_and_those_without_all_tasks_are_not_ra
     assert [row["rank"] for row in rows] == ["1", "1", "–"] and rows[2]["tasks"] == "1 of 2"
 
 
+def test_a_row_of_which_no_seed_finished_is_compared_with_nothing() -> None:
+    lost = [record(f"l{seed}", seed=seed, test=None, method="m", regularizer="noise") for seed in range(3)]
+    plain = [record(f"p{seed}", seed=seed, test=0.7 + seed / 50, method="m", regularizer="none") for seed in range(3)]
+    (setting,) = settings([*lost, *plain])
+    assert [one and (one.ratio, one.p, one.verdict) for one in of_setting(setting)] == [
+        None,
+        (None, None, "cannot say"),
+    ]
+    for form in board.FORMS.values():
+        assert form(board.Contents([*lost, *plain]))
+
+
 def test_the_board_says_what_ranks_mean() -> None:
     text = board.markdown(study())
     assert "With 5 seeds this table could have detected" in text and "after Holm over 3 pairs" in text

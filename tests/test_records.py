@@ -123,6 +123,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, m
         (b"[]", "schema_version is missing"),
         (b'{"schema_version": 99}', "schema_version is 99, this version reads 1..1"),
         (b'{"schema_version": 1}', "name: Field required"),
+        (b'{"schema_version": 1, "name": "bad", "cell": {"method": "\\ud800"}}', "surrogates not allowed"),
     ],
 )
 def test_what_is_no_record_is_named_and_the_rest_goes_on(tmp_path: Path, content: bytes, expected: str) -> None:

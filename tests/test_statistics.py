@@ -185,6 +185,7 @@ def test_what_cannot_be_known_is_none() -> None:
     assert statistics.paired_p([[0.0, 0.0]]) == 1
     assert statistics.deviation_ratio([[0.7, 0.7]], [[0.6, 0.7]]) is None
     assert statistics.brown_forsythe([[0.7]], [[0.6, 0.7]]) is None
+    assert statistics.brown_forsythe([[]], [[0.6, 0.7, 0.9]]) is None
     assert statistics.brown_forsythe([[0.85, 0.86, 0.87]] * 2, [[0.8, 0.7, 0.9]] * 2) is None
     assert statistics.detectable_difference(0.1, 1) is None
     assert statistics.outcomes_p(["1010"], ["1010"]) == 1

@@ -163,7 +163,8 @@ def brown_forsythe(first: Strata, second: Strata) -> float | None:
     """
     from scipy.stats import f_oneway
 
-    away = [np.concatenate([_from_median(values) for values in side]) if side else [] for side in (first, second)]
+    known = [[_from_median(values) for values in side if len(values)] for side in (first, second)]
+    away = [np.concatenate(side) if side else [] for side in known]
     if min(map(len, away)) < 2 or all(np.ptp(side) <= 1e-12 * np.max(side) for side in away):  # but for rounding
         return None
     return float(f_oneway(*away).pvalue)

@@ -27,12 +27,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
 def text(value: str) -> str:
     """A string from a record, with what Markdown or HTML would take as markup made harmless."""
     for character, harmless in {
+        "\\": "\\\\",  # first: those that follow bring their own
         "&": "&amp;",
         "<": "&lt;",
         "|": "\\|",
         "`": "\\`",
         "*": "\\*",
+        "[": "\\[",
         "\n": " ",
+        "\r": " ",
     }.items():
         value = value.replace(character, harmless)
     return value

@@ -61,12 +61,14 @@ def _rise(record: Record) -> float | None:
 
 
 def _tokens_per_second(record: Record) -> float | None:
-    return record.cost.tokens_per_second if record.cost else None
+    """None where it is 0, too, which has no ratio."""
+    return (record.cost.tokens_per_second or None) if record.cost else None
 
 
 def _peak(record: Record) -> float | None:
+    """None where it is 0, too, which has no ratio."""
     most = neediest([record], "train")
-    return most.peak_allocated_bytes if most else None
+    return (most.peak_allocated_bytes or None) if most else None
 
 
 DIVERGED = frozenset({"diverged"})
