@@ -247,7 +247,7 @@ def test_the_gate_lets_noise_and_improvements_pass_and_catches_each_regression()
     for quantity, worse in cases.items():
         found = gate(compare(row_of() + row_of("lora"), worse + row_of("lora")))
         assert [(one.row.method, one.quantity) for one in found.regressions] == [("full", quantity)]
-        assert found.regressions[0].source == "by the spread over 5 seeds"
+        assert found.regressions[0].source == "by the spread of changes over 5 seeds"
 
 
 def test_repeats_give_the_noise_where_there_are_some() -> None:

@@ -26,8 +26,9 @@ RULE = (
     "seeds. The effect is the mean over settings, its interval is bootstrapped over seeds within each; of the spread "
     "it is the ratio of standard deviations pooled over settings. **Supported**: the whole interval lies on the "
     "claimed side. **Contradicted**: on the other side. Else it is **not decided yet**, and also where the side that "
-    "the figures speak for lost more seeds than the other by diverging or, for memory, by running out of it. Costs are "
-    "compared on the same machine only; × is the first side's value through the second's.\n"
+    "the figures speak for lost more seeds than the other by diverging or, for memory, by running out of it. A claim's "
+    "parts are corrected for their number (Holm), the claims are not. Costs are compared on the same machine only; × "
+    "is the first side's value through the second's.\n"
 )
 
 

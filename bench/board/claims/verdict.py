@@ -18,6 +18,8 @@ from bench.records import Record
 
 Answer = Literal["supported", "contradicted", "not decided yet"]
 
+ERROR = 0.05  # of the parts of a claim together
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -77,8 +79,15 @@ def verdicts(claims: Iterable[Claim], records: Iterable[Record]) -> list[Verdict
 def _with_parts(claim: Claim, material: Material) -> Verdict:
     parts = [_verdict(claim, name, part, material) for name, part in claim.parts.items()]
     corrected = statistics.holm([part.estimate.p for part in parts]) if parts else []
-    named = (replace(part, corrected=p) for part, p in zip(parts, corrected, strict=True))
-    return replace(_verdict(claim, None, Part(), material), parts=tuple(named))
+    named = tuple(_corrected(part, p) for part, p in zip(parts, corrected, strict=True))
+    return replace(_verdict(claim, None, Part(), material), parts=named)
+
+
+def _corrected(part: Verdict, p: float | None) -> Verdict:
+    """Not decided where what the part's own interval says does not outlast the correction for all parts."""
+    if part.answer == "not decided yet" or p is None or p < ERROR:
+        return replace(part, corrected=p)
+    return replace(part, corrected=p, answer="not decided yet", reason="not beyond the correction for all parts")
 
 
 def _verdict(claim: Claim, name: str | None, part: Part, material: Material) -> Verdict:

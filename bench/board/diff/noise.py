@@ -1,13 +1,13 @@
 """The noise of a quantity in a row, measured in the first set of records and its repeats.
 
-Where cells were run again, it is the spread within cells over runs; else the spread over seeds, which do the same
-work and differ in the examples, the initial values and the order they draw. Of n seeds, the second's mean may be
+Where cells were run again, it is the spread within cells over runs. Else the second's cells are the repeats, each of
+that with its seed: the spread over seeds of what changed, divided by sqrt(2). Of n seeds, the second's mean may be
 worse than the first's by no more than
 
     t(1 - a, degrees of freedom) * deviation * sqrt(sum over seeds of (1 + 1 / runs)) / n
 
 with the first's number of runs of each seed: the one-sided prediction bound of the mean of n new values (Hahn and
-Meeker 1991, Statistical Intervals). With the spread over seeds that is t * deviation * sqrt(2 / n).
+Meeker 1991, Statistical Intervals). Without further runs that is the t test paired by seed.
 
 A score's deviation is taken to be at least one test example, since equal scores do not show that there is no noise.
 Noise is taken to be normal and each cell's own. What slows all cells of a run alike, such as a machine under another
@@ -67,8 +67,9 @@ def measure(row: Row, quantity: Quantity, repeats: Repeats) -> Measured | None:
         source = f"the spread of {len(cells)} cells over {len(cells) + freedom} runs"
     else:
         freedom = len(cells) - 1
-        deviation = statistics.stdev(means) if freedom else 0.0
-        source = f"the spread over {len(cells)} seeds"
+        moves = [cell.after - mean for cell, mean in zip(cells, means, strict=True)]
+        deviation = statistics.stdev(moves) / math.sqrt(2) if freedom else 0.0
+        source = f"the spread of changes over {len(cells)} seeds"
     deviation = max(deviation, *(cell.resolution for cell in cells))
     error = deviation * math.sqrt(sum(1 + 1 / len(cell.runs) for cell in cells)) / len(cells)
     return Measured(statistics.fmean(means), statistics.fmean(c.after for c in cells), error, freedom, source)
