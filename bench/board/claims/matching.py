@@ -1,7 +1,8 @@
 """Which records a claim compares: units, each of two sides that share everything else, over the same seeds.
 
-Costs are compared within a setting. For quality, settings that differ in what changes costs alone are one unit, or the
-same scores would count several times; a record counts there only if its own setting has the other side, too.
+Costs are compared within a setting. For quality, settings that differ in what changes costs alone, or scores by
+rounding, are one unit, or the same scores would count several times; a record counts there only if its own setting has the other
+side, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from bench.records import Record
 
 # what changes costs alone; a test compares it with what tuning leaves out
 NEUTRAL = ("zero", "ranks", "micro_batch_size", "attention", "compile", "feature_cache", "checkpointing", "kernels")
+
+ROUNDING = ("precision", "landscape")  # changes scores by rounding, or not at all
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Material:
     def of(cls, records: Iterable[Record]) -> Material:
         found = list(records)
         settings = groups(found, COMPARED, titles.title)
-        quality = groups(found, (*COMPARED, *NEUTRAL), titles.subject)
+        quality = groups(found, (*COMPARED, *NEUTRAL, *ROUNDING), titles.subject)
         of_costs, of_quality = ([(group, _alike(group.records)) for group in some] for some in (settings, quality))
         examples = {key: records[0] for _, alike in of_costs for key, records in alike.items()}
         numbers = {record.name: i for i, group in enumerate(settings) for record in group.records}
