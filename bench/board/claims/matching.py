@@ -1,8 +1,8 @@
 """Which records a claim compares: units, each of two sides that share everything else, over the same seeds.
 
 Costs are compared within a setting. For quality, settings that differ in what changes costs alone, or scores by
-rounding, are one unit, or the same scores would count several times; a record counts there only if its own setting has the other
-side, too.
+rounding, are one unit, or the same scores would count several times; a record counts there only if its own setting has
+the other side, too.
 """
 
 from __future__ import annotations
