@@ -252,9 +252,10 @@ def test_the_gate_lets_noise_and_improvements_pass_and_catches_each_regression()
 
 def test_repeats_give_the_noise_where_there_are_some() -> None:
     again = row_of(scores=moved(SCORES, 0, jitter=0.001), speeds=[s * 1.001 for s in SPEEDS])
-    worse = row_of(scores=[s - 0.025 for s in SCORES])
-    difference = compare(row_of(), worse)
-    assert gate(difference).passed, "seeds differ by more than that"
+    assert not gate(compare(row_of(), row_of(scores=[s - 0.025 for s in SCORES]))).passed, "every seed alike"
+    moves = (-0.1, 0.05, -0.1, 0.05, -0.025)
+    difference = compare(row_of(), row_of(scores=[s + move for s, move in zip(SCORES, moves, strict=True)]))
+    assert gate(difference).passed, "seeds change by more than that"
     first = [pair.first for pair in difference.matching.pairs]
     found = gate(difference, repeats_of(first, [again]))
     assert [one.quantity for one in found.regressions] == [TEST]
