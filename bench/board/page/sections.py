@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.board import claims, over_tasks, published, samples
@@ -25,7 +25,7 @@ def sections(contents: Contents) -> list[Section]:
     reasons = " ".join(f"{place}. {why}" for place, why in enumerate(published.reasons(beside), 1))
     draws = samples.draws(contents.records, contents.cards) if contents.cards else []
     every = [
-        *(_over_tasks(summary) for summary in contents.summaries),
+        *_over_tasks(contents.summaries),
         Section(*claims.section(contents.verdicts), "claims.md beside this page has how each is tested, and on what."),
         Section(published.HEADING, published.HEAD, published.lines(beside), f"{published.NOTE}{reasons}"),
         Section("Published elsewhere", *published.context_table(around), published.CONTEXT),
@@ -34,7 +34,10 @@ def sections(contents: Contents) -> list[Section]:
     return [one for one in every if one.rows]
 
 
-def _over_tasks(summary: Summary) -> Section:
-    head, lines = over_tasks.tabled(summary)
-    title = f"{over_tasks.HEADING}: {summary.title}"
-    return Section(title, head, lines, f"{over_tasks.details(summary)} {over_tasks.notes(summary)}")
+def _over_tasks(summaries: Sequence[Summary]) -> Iterator[Section]:
+    """With a number where several have the same title, and differ in their notes."""
+    titles = [f"{over_tasks.HEADING}: {summary.title}" for summary in summaries]
+    for place, (title, summary) in enumerate(zip(titles, summaries, strict=True)):
+        number = f" ({titles[: place + 1].count(title)})" if titles.count(title) > 1 else ""
+        note = f"{over_tasks.details(summary)} {over_tasks.notes(summary)}"
+        yield Section(title + number, *over_tasks.tabled(summary), note)
