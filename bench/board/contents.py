@@ -10,7 +10,9 @@ from bench.board import claims, published
 from bench.board.claims import Verdict
 from bench.board.grouping import Row, Setting, candidate, settings
 from bench.board.over_tasks import Summary, summaries
+from bench.board.published import Beside
 from bench.board.ranks import Ranking, ranked
+from bench.board.stability import Steadiness, of_setting
 from bench.cards import Card
 from bench.published import Figure
 from bench.records import Record
@@ -29,6 +31,11 @@ class Table:
     setting: Setting
     ranking: Ranking
     lines: tuple[Line, ...]  # in the order of the setting's rows
+
+    @cached_property
+    def steadiness(self) -> list[Steadiness | None]:
+        """Of each line, beside the plain one of its method."""
+        return of_setting(self.setting)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,16 @@ class Contents:
     def figures(self) -> tuple[Figure, ...]:
         """What papers report, in the order of their files."""
         return published.shipped()
+
+    @cached_property
+    def beside(self) -> list[Beside]:
+        """Published numbers that stand beside ours."""
+        return published.comparisons(self.settings, self.figures)
+
+    @cached_property
+    def around(self) -> list[Figure]:
+        """Those that are told with none of ours."""
+        return published.context(self.settings, self.figures, self.beside)
 
 
 def _table(setting: Setting) -> Table:

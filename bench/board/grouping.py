@@ -127,6 +127,12 @@ class Setting:
         """Of random weights, which have no scores."""
         return titles.is_cost_only(self.rows[0].records[0].cell)
 
+    @property
+    def constants(self) -> list[float]:
+        """The best that one answer to all of test would score; several where rows have other tests."""
+        found = {record.quality.constant for row in self.rows for record in row.finished if record.quality}
+        return sorted(value for value in found if value is not None)
+
 
 @dataclass(frozen=True)
 class Group:

@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from bench.board import claims, memory, published, regularizers, samples, titles
+from bench.board import claims, memory, regularizers, samples, titles
 from bench.board.contents import Contents, Line, Table
 from bench.board.grouping import Row, Spread
-from bench.board.markdown import constants
 from bench.board.over_tasks import Summary
 from bench.board.speed import with_building
-from bench.board.stability import Steadiness, of_setting
+from bench.board.stability import Steadiness
 from bench.board.statistics import Interval
 from bench.board.tuning import candidates
 from bench.records import Quantiles, Record
@@ -77,12 +76,12 @@ def _setting(table: Table) -> dict[str, Any]:
         **{key: record.cell.get(key) for key in ("ranks", "steps", "epochs", "batch_size", "precision", "select")},
         "protocol": record.cell.get("protocol"),
         "cost_only": setting.cost_only,
-        "constant": constants(setting),
+        "constant": setting.constants,
         "detectable_difference": table.ranking.detectable,
         "ranked_by": table.ranking.method,
         "pairs": table.ranking.pairs,
         "warnings": samples.mixed(setting),
-        "rows": [_row(line, steady) for line, steady in zip(table.lines, of_setting(setting), strict=True)],
+        "rows": [_row(line, steady) for line, steady in zip(table.lines, table.steadiness, strict=True)],
         "regularizer_costs": [dict(zip(regularizers.KEYS, one, strict=True)) for one in regularizers.costs(setting)],
     }
 
@@ -211,8 +210,6 @@ def _failure(record: Record) -> dict[str, Any]:
 
 
 def _published(contents: Contents) -> dict[str, Any]:
-    beside = published.comparisons(contents.settings, contents.figures)
-    around = published.context(contents.settings, contents.figures, beside)
     return {
         "published": [
             {
@@ -225,9 +222,9 @@ def _published(contents: Contents) -> dict[str, Any]:
                 "records": [record.name for record in one.row.finished],
                 "published": one.figure.model_dump(mode="json", exclude={"compare"}),
             }
-            for one in beside
+            for one in contents.beside
         ],
-        "published_context": [figure.model_dump(mode="json", exclude={"compare"}) for figure in around],
+        "published_context": [figure.model_dump(mode="json", exclude={"compare"}) for figure in contents.around],
     }
 
 

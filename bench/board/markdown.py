@@ -85,8 +85,8 @@ def whole(contents: Contents, details: bool = True) -> str:
         parts.append(SHARPNESS)
     if details and compared:
         parts.append(f"[{HEADING}](#{HEADING.lower().replace(' ', '-')}) are side by side below.\n")
-    parts += [section(one) + (folded(one.setting) if details else "") for one in contents.tables]
-    around = [published.section(tables, contents.figures), samples(records, contents.cards)] if details else []
+    parts += [section(one) + (folded(one) if details else "") for one in contents.tables]
+    around = [published.section(contents.beside, contents.around), samples(records, contents.cards)] if details else []
     last = (over_tasks(contents.summaries), compared, tuning(records), *around, failures(records))
     parts += [part for part in last if part]
     return "\n".join(parts)
@@ -129,18 +129,17 @@ def departures(setting: Setting) -> str:
 
 def constant(setting: Setting) -> str:
     """The best that one answer to all of test would score."""
-    known = constants(setting)
+    known = setting.constants
     return f", one answer to all {' or '.join(f'{100 * value:.1f} %' for value in known)}" if known else ""
 
 
-def constants(setting: Setting) -> list[float]:
-    found = {r.quality.constant for row in setting.rows for r in row.finished if r.quality}
-    return sorted(value for value in found if value is not None)
-
-
-def folded(setting: Setting) -> str:
+def folded(of: Table) -> str:
     """Stability, memory and speed, each kind behind a line that a click opens."""
-    inside = {"Stability": stability(setting), "Memory and speed": _joined(memory(setting), speed(setting))}
+    setting = of.setting
+    inside = {
+        "Stability": stability(setting, of.steadiness),
+        "Memory and speed": _joined(memory(setting), speed(setting)),
+    }
     return "".join(
         f"\n<details>\n<summary>{name}</summary>\n\n{part}\n</details>\n" for name, part in inside.items() if part
     )

@@ -204,15 +204,14 @@ def context_table(found: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
     return [*head, *(["of no task"] if loose else [])], made
 
 
-def section(settings: Sequence[Setting], figures: Sequence[Figure]) -> str:
+def section(beside: Sequence[Beside], around: Sequence[Figure]) -> str:
     """Markdown: both tables; nothing where no paper has a number of these tasks and methods."""
-    beside = comparisons(settings, figures)
     parts: list[str] = []
     if beside:
         listed = "".join(f"{place}. {text(why)}\n" for place, why in enumerate(reasons(beside), 1))
         rows = [[text(cell) for cell in line] for line in lines(beside)]
         parts.append("\n".join([NOTE, table(HEAD, rows, left=3), *([listed] if listed else [])]))
-    if around := context(settings, figures, beside):
+    if around:
         head, rows = context_table(around)
         made = table(head, [[text(cell) for cell in row] for row in rows], left=5)
         parts.append(f"{CONTEXT}\n<details>\n<summary>{len(around)} numbers</summary>\n\n{made}\n</details>\n")

@@ -54,9 +54,9 @@ def of_setting(setting: Setting) -> list[Steadiness | None]:
     return steadiness([[row.scores] for row in setting.rows], plain)
 
 
-def stability(setting: Setting) -> str:
+def stability(setting: Setting, found: Sequence[Steadiness | None]) -> str:
     """A line for each row of two seeds or more; nothing where there is none."""
-    rows = [(row, one) for row, one in zip(setting.rows, of_setting(setting), strict=True) if len(row.scores) > 1]
+    rows = [(row, one) for row, one in zip(setting.rows, found, strict=True) if len(row.scores) > 1]
     iqm = any(row.interquartile_mean is not None for row, _ in rows)
     against = any(one is not None for _, one in rows)
     head = [*HEAD, *(["IQM"] if iqm else []), *(COMPARED if against else [])]

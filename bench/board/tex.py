@@ -10,7 +10,7 @@ from bench.board import published
 from bench.board.contents import Contents, Line, Table, short_method
 from bench.board.notes import one_seed, ties
 from bench.board.samples import mixed
-from bench.board.stability import Steadiness, of_setting
+from bench.board.stability import Steadiness
 from bench.board.statistics import Interval
 from bench.board.tables import UNKNOWN, number, p_value
 
@@ -65,9 +65,8 @@ def tex(contents: Contents) -> str:
         parts.append(_quality(table, place))
         if any(len(line.row.scores) > 1 for line in table.lines):
             parts.append(_stability(table, place))
-    found = published.comparisons(contents.settings, contents.figures)
-    if found:
-        parts.append(_published(found))
+    if contents.beside:
+        parts.append(_published(contents.beside))
     return "\n".join(parts)
 
 
@@ -149,7 +148,7 @@ def _unknown(shown: str) -> str:
 def _stability(table: Table, place: int) -> str:
     rows = [
         _spread(line, steady)
-        for line, steady in zip(table.lines, of_setting(table.setting), strict=True)
+        for line, steady in zip(table.lines, table.steadiness, strict=True)
         if len(line.row.scores) > 1
     ]
     caption = f"Stability: {escaped(table.setting.title)}. {STEADIED}"

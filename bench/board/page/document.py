@@ -61,7 +61,7 @@ def _setting(setting: Setting, ranking: Ranking) -> dict[str, Any]:
         "details": setting.details,
         **_axes(first),
         "detectable": percent(ranking.detectable),
-        "constant": _constant(setting),
+        "constant": [round(100 * value, 1) for value in setting.constants],  # percent
         "length": first.cell.get("max_length"),
         "micro": needs.micro_batch(first.cell),
         "cost_only": setting.cost_only,
@@ -79,12 +79,6 @@ def _axes(record: Record) -> dict[str, Any]:
         "ranks": cell.get("ranks"),
         "precision": cell.get("precision"),
     }
-
-
-def _constant(setting: Setting) -> list[float]:
-    """What one answer to all of test scores at best, in percent."""
-    found = {record.quality.constant for row in setting.rows for record in row.finished if record.quality}
-    return sorted(round(100 * value, 1) for value in found if value is not None)
 
 
 def _failures(records: Sequence[Record]) -> dict[str, Any]:

@@ -20,8 +20,7 @@ class Section:
 
 def sections(contents: Contents) -> list[Section]:
     """Those that have a row."""
-    beside = published.comparisons(contents.settings, contents.figures)
-    around = published.context(contents.settings, contents.figures, beside)
+    beside, around = contents.beside, contents.around
     reasons = " ".join(f"{place}. {why}" for place, why in enumerate(published.reasons(beside), 1))
     draws = samples.draws(contents.records, contents.cards) if contents.cards else []
     every = [
