@@ -1,0 +1,114 @@
+"""Which slots of which hosts a group of processes gets: side by side where it fits on one host, across hosts if not.
+
+Nothing here knows time or files, so that a simulation runs the very code that places groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Cells that the same groups can serve."""
+
+    ranks: int
+    exclusive: bool = False  # whether a group gets its hosts alone
+
+
+@dataclass(frozen=True)
+class Place:
+    """The slots of one group."""
+
+    slots: tuple[tuple[str, tuple[int, ...]], ...]  # of each host, in the order of ranks
+    alone: bool = False  # nobody else gets slots of its hosts
+
+    @property
+    def ranks(self) -> int:
+        return sum(len(slots) for _, slots in self.slots)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host for host, _ in self.slots)
+
+    @property
+    def ranked(self) -> list[tuple[str, int]]:
+        """Host and slot of each rank."""
+        return [(host, slot) for host, slots in self.slots for slot in slots]
+
+
+class Pool:
+    """The slots of all hosts."""
+
+    def __init__(self, hosts: Mapping[str, int]):
+        self.hosts = dict(hosts)
+        self.open = {host: set(range(count)) for host, count in hosts.items()}  # slots that nobody has
+
+    @property
+    def total(self) -> int:
+        """Slots of the hosts that are there."""
+        return sum(self.hosts.values())
+
+    @property
+    def busy(self) -> int:
+        """Slots that groups have, with those kept free around exclusive ones."""
+        return self.total - sum(map(len, self.open.values()))
+
+    def possible(self, lane: Lane) -> bool:
+        """Whether a group would have a place if all slots were free."""
+        return lane.ranks <= self.total
+
+    def place(self, lane: Lane) -> Place | None:
+        """Takes slots for one group; None while there are none."""
+        if not self.possible(lane):
+            return None
+        chosen = self._chosen(lane)
+        if sum(len(self.open[host]) for host in chosen) < lane.ranks:
+            return None
+        slots: list[tuple[str, tuple[int, ...]]] = []
+        left = lane.ranks
+        for host in chosen:
+            taken = sorted(self.open[host])[:left]
+            left -= len(taken)
+            slots.append((host, tuple(taken)))
+            self.open[host] -= self.open[host] if lane.exclusive else set(taken)
+        return Place(tuple(slots), lane.exclusive)
+
+    def _chosen(self, lane: Lane) -> list[str]:
+        """One host with just enough slots open, else the most open of as few as an empty pool would need."""
+        order = {host: number for number, host in enumerate(self.hosts)}
+        open_ = {host: len(slots) for host, slots in self.open.items()}
+        if lane.exclusive:
+            open_ = {host: count for host, count in open_.items() if count == self.hosts[host]}
+        enough = [host for host, count in open_.items() if count >= lane.ranks]
+        if enough:
+            return [min(enough, key=lambda host: (open_[host], order[host]))]
+        most = sorted(open_, key=lambda host: (-open_[host], order[host]))
+        return most[: self._needed(lane.ranks)]
+
+    def _needed(self, ranks: int) -> int:
+        """How many hosts so many ranks need when all slots are open."""
+        count = 0
+        for slots in sorted(self.hosts.values(), reverse=True):
+            if ranks <= 0:
+                break
+            ranks -= slots
+            count += 1
+        return count
+
+    def free(self, place: Place) -> None:
+        """Gives back what `place` took; not of a host that was lost meanwhile."""
+        for host, slots in place.slots:
+            if host in self.open:
+                self.open[host] |= set(range(self.hosts[host])) if place.alone else set(slots)
+
+    def lose(self, host: str) -> None:
+        """Sets a host aside."""
+        self.hosts.pop(host, None)
+        self.open.pop(host, None)
+
+
+def order(lanes: Iterable[Lane]) -> list[Lane]:
+    """What is hardest to place comes first: the rest fills what it leaves."""
+    return sorted(lanes, key=lambda lane: (not lane.exclusive, -lane.ranks))
