@@ -43,8 +43,11 @@ def ssh_command(host: str) -> list[str]:
 
 
 def run_on(host: str, command: Sequence[str], seconds: float, stdin: str = "") -> Done:
-    """`command` on `host` by ssh, for at most so long; what is left of it here then is killed."""
-    return run_here([*ssh_command(host), shlex.join(command)], seconds, stdin)
+    """`command` on `host` by ssh, for at most so long; what is left of it here then is killed. 127: no ssh here."""
+    try:
+        return run_here([*ssh_command(host), shlex.join(command)], seconds, stdin)
+    except FileNotFoundError as error:
+        return Done(127, "", str(error))
 
 
 def run_here(command: Sequence[str], seconds: float, stdin: str = "") -> Done:
