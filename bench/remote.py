@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import ipaddress
 import os
 import re
 import shlex
@@ -88,6 +89,7 @@ def address_of(host: str) -> str:
         return outer[0]
     if found or is_here(host):
         return own_address()
-    if addresses := run_on(host, ["hostname", "-I"], REACH_SECONDS).output.split():
-        return addresses[0]
+    for word in run_on(host, ["hostname", "-I"], REACH_SECONDS).output.split():
+        with contextlib.suppress(ValueError):  # what a shell prints at its start
+            return str(ipaddress.ip_address(word))
     raise OSError(f"{host}: its name resolves to no address, and ssh does not reach it either")

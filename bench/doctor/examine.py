@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +22,13 @@ from bench.doctor.facts import Facts, Request
 from bench.doctor.hosts import Host, Hosts
 from bench.doctor.meeting import Invitation
 from bench.doctor.probe import hugging_face_home
-from bench.launchers.base import forwarded
+from bench.launchers.base import forwarded, plain
 from bench.remote import Done, address_of, is_here, run_here, run_on
+from bench.settings import InputError
 
 GREET_SECONDS = 8.0
 PROBE_SECONDS = 30.0
-MEET_SECONDS = 12.0
+MEET_SECONDS = 10.0
 AT_ONCE = 64
 
 
@@ -36,10 +37,21 @@ def examine(slots: Mapping[str, int], results: Path) -> Hosts:
     found = [Host(name, slots[name], here) for name, here in zip(slots, _each(is_here, slots), strict=True)]
     if not any(host.here for host in found):
         found.append(Host("localhost", 0 if slots else None, here=True))
-    hosts = _each(lambda host: _greeted(host) if _by_ssh(host, found) else host, found)
+    hosts = _each(functools.partial(_greeted, hosts=found), found)
     with _planted(results) as (token, planted):
         hosts = _each(functools.partial(_probed, hosts=hosts, results=results, token=token), hosts)
-    return Hosts(tuple(_each(functools.partial(_met, hosts=hosts), hosts)), planted, str(results))
+    every = _each(functools.partial(_met, hosts=hosts), hosts)
+    torn = _torn(results) if any(not host.here for host in every) else []
+    return Hosts(tuple(every), planted, tuple(torn))
+
+
+def _torn(results: Path) -> Iterator[str]:
+    """Paths that the remote shells of a launcher would tear."""
+    for what, path in (("the current folder", Path.cwd()), ("python", Path(sys.executable)), ("--results", results)):
+        try:
+            plain(path, what)
+        except InputError as error:
+            yield str(error.problems[0])
 
 
 T = TypeVar("T")
@@ -57,8 +69,18 @@ def _by_ssh(host: Host, hosts: list[Host]) -> bool:
     return not host.here or (bool(host.slots) and len(hosts) > 1)
 
 
-def _greeted(host: Host) -> Host:
-    """With what ssh said, the host's clock and its address."""
+def _greeted(host: Host, hosts: list[Host]) -> Host:
+    """With its address, and what ssh and its clock said."""
+    if _by_ssh(host, hosts):
+        host = _asked(host)
+    if host.unreachable and not host.here:
+        return host
+    with contextlib.suppress(OSError):
+        host = replace(host, address=address_of(host.name))
+    return host
+
+
+def _asked(host: Host) -> Host:
     begun = time.time()
     done = run_on(host.name, ["date", "+%s.%N"], GREET_SECONDS)
     ended = time.time()
@@ -66,9 +88,7 @@ def _greeted(host: Host) -> Host:
         return replace(host, unreachable=_said(done, GREET_SECONDS))
     with contextlib.suppress(ValueError, IndexError):
         there = float(done.output.split()[-1])
-        host = replace(host, clock=(there - ended, there - begun))
-    with contextlib.suppress(OSError):
-        host = replace(host, address=address_of(host.name))
+        return replace(host, clock=(there - ended, there - begun))
     return host
 
 
@@ -77,7 +97,7 @@ def _probed(host: Host, hosts: list[Host], results: Path, token: str) -> Host:
     if host.unreachable and not host.here:
         return host
     reply = secrets.token_hex(8)
-    others = {one.name: one.address for one in hosts if one is not host and one.address}
+    others = {one.name: one.address for one in hosts if one is not host and one.address and one.slots != 0}
     request = Request(results=str(results), token=token, reply=reply, variables=variables(), others=others)
     done = _run(host, "bench.doctor.probe", request.model_dump_json(), PROBE_SECONDS)
     replied = _take(results / f".doctor-{reply}", reply)

@@ -26,7 +26,7 @@ class Host:
 class Hosts:
     every: tuple[Host, ...]
     planted: frozenset[str]  # folders of this machine's that hosts looked for a token in
-    results: str
+    torn: tuple[str, ...] = ()  # what is wrong with paths that go through remote shells
 
     @property
     def running(self) -> list[Host]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bench.doctor.facts import Facts, Gpu
 from bench.doctor.findings import Verdict, fault, note, ok, size, warning
@@ -59,18 +59,28 @@ def gpus(host: Host, hosts: Hosts) -> Iterator[Verdict]:
     if not found:
         yield from _cores(host, facts, hosts)
         return
-    if (host.slots or 0) > len(found):
+    wrong = list(_faults(found, host.slots or 0, facts.versions.get("torch") or ""))
+    yield from wrong
+    if not wrong:
+        kinds = sorted({f"{gpu.name}, {size(gpu.total_bytes)}" for gpu in found})
+        free = min((gpu.free_bytes for gpu in found if gpu.free_bytes is not None), default=None)
+        yield ok(f"{len(found)} ({'; '.join(kinds)}), at least {size(free)} free")
+
+
+def _faults(found: Sequence[Gpu], slots: int, torch: str) -> Iterator[Verdict]:
+    if slots > len(found):
         remedy = f"slots={len(found)} in the hostfile, or see why the others are not there (CUDA_VISIBLE_DEVICES)"
-        yield fault(f"{len(found)} for {host.slots} slots", remedy)
-    if "+cpu" in (facts.versions.get("torch") or ""):
+        yield fault(f"{len(found)} for {slots} slots", remedy)
+    if "+cpu" in torch:
         yield warning("torch is built without CUDA: cells would run on the CPU", "install torch for CUDA")
-    if busy := [f"{number}: {', '.join(gpu.processes)}" for number, gpu in enumerate(found) if gpu.processes]:
-        yield warning(f"others run on {'; '.join(busy)}", "end them, or times and memory are not only this run's")
-    if any(not one.processes and _in_use(one) > BUSY_SHARE for one in found):
+    full = [str(number) for number, gpu in enumerate(found) if gpu.free_bytes is not None and gpu.free_bytes < 2**30]
+    if full:
+        yield fault(f"less than 1 GiB is free on {', '.join(full)}", "end what holds it")
+    if busy := [f"{number} ({', '.join(gpu.processes)})" for number, gpu in enumerate(found) if gpu.processes]:
+        remedy = "end them, or times and memory are not only this run's"
+        yield warning(f"processes of others on {'; '.join(busy)}", remedy)
+    elif not full and any(_in_use(gpu) > BUSY_SHARE for gpu in found):
         yield warning("memory is in use by nobody that can be seen", "see nvidia-smi outside the container")
-    kinds = sorted({f"{gpu.name}, {size(gpu.total_bytes)}" for gpu in found})
-    free = min((gpu.free_bytes for gpu in found if gpu.free_bytes is not None), default=None)
-    yield ok(f"{len(found)} ({'; '.join(kinds)}), at least {size(free)} free")
 
 
 def _in_use(gpu: Gpu) -> float:
@@ -127,6 +137,8 @@ def launchers(host: Host, hosts: Hosts) -> Iterator[Verdict]:
     if facts is None or not host.here:
         return
     found = [name for name in ("pdsh", "mpirun", "srun") if facts.tools.get(name)]
+    for problem in hosts.torn:
+        yield fault(problem, "move it: remote shells would tear that path")
     elsewhere = any(not one.here for one in hosts.running)
     if elsewhere and "pdsh" not in found:
         remedy = "apt-get install pdsh, or start with another --launcher"

@@ -12,7 +12,7 @@ from bench.doctor.hosts import Host, Hosts
 CLOCK_SECONDS = 2.0
 # what ssh says -> what to do
 REMEDIES = {
-    "host key verification failed": "accept its key: ssh {host} once by hand, or ssh-keyscan {host} >> ~/.ssh/known_hosts",
+    "host key verification failed": "accept its key: ssh {host} by hand, or ssh-keyscan {host} >> ~/.ssh/known_hosts",
     "permission denied": "ssh-copy-id {host}: ssh has to get there without a password",
     "could not resolve": "correct the name in the hostfile, or tell DNS or /etc/hosts of it",
     "connection refused": "start sshd there, or name its port: PDSH_SSH_ARGS_APPEND='-p PORT'",
@@ -28,15 +28,17 @@ def reach(host: Host, hosts: Hosts) -> Iterator[Verdict]:
     if host.unreachable:
         said = host.unreachable.lower()
         remedy = next((remedy for words, remedy in REMEDIES.items() if words in said), SILENT)
-        itself = ", from itself, too: pdsh starts all ranks so" if host.here else ""
-        yield fault(f"ssh: {host.unreachable}", remedy.format(host=host.name) + itself)
+        whom = "ssh to itself" if host.here else "ssh"
+        itself = "; pdsh starts all ranks through ssh, those here, too" if host.here else ""
+        yield fault(f"{whom}: {host.unreachable.removeprefix('ssh: ')}", remedy.format(host=host.name) + itself)
     if host.broken:
         yield fault(f"the probe: {host.broken}", CHECKOUT)
-    twins = [one.name for one in hosts.running if one.name != host.name and _same(one, host)]
-    if twins and host.slots != 0:
+    twins = [one.name for one in hosts.running if one is not host and _same(one, host)] if host.slots != 0 else []
+    if twins:
         yield fault(f"the same machine as {', '.join(twins)}", "give it one line in the hostfile, with all its slots")
     if host.facts and not host.unreachable and not twins:
-        yield ok("this machine" if host.here else "by ssh, without a password")
+        elsewhere = "this machine, no host of the hostfile" if host.slots == 0 else "this machine"
+        yield ok(elsewhere if host.here else "by ssh, without a password")
 
 
 def _same(one: Host, other: Host) -> bool:
