@@ -106,12 +106,13 @@ def lanes(cells: Iterable[Cell], launch: Launch) -> dict[Lane, list[Cell]]:
     found: dict[Lane, list[Cell]] = {}
     for cell in cells:
         found.setdefault(launch.lane(cell), []).append(cell)
-    return {lane: sorted(several, key=together) for lane, several in found.items()}
+    # small micro-batches first: where one runs out of memory, larger ones need not run
+    return {lane: sorted(several, key=lambda cell: (shared(cell), cell.micro)) for lane, several in found.items()}
 
 
-def together(cell: Cell) -> tuple[str, str, str, str, int]:
-    """Small micro-batches first: where one runs out of memory, larger ones need not run."""
-    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label, cell.micro)
+def shared(cell: Cell) -> tuple[str, str, str, str]:
+    """Data and weights, which a group keeps from one cell to the next."""
+    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label)
 
 
 def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
@@ -122,9 +123,12 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     from bench.running import Run
 
     hosts = launch.hosts(cells)
-    with run_folder(launch.results) as folder, Leases(launch.results, folder) as leases:
-        with Run(launch, Pool(hosts), folder, leases, watch) as made:
-            made.serve(cells)
+    with (
+        run_folder(launch.results) as folder,
+        Leases(launch.results, folder) as leases,
+        Run(launch, Pool(hosts), folder, leases, watch) as made,
+    ):
+        made.serve(cells)
 
 
 def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> Running:

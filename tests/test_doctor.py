@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import Hosts as RealHosts
+from hosts import hosts, needs_hosts
 from test_cli import bench
 
 from bench import addresses
@@ -388,3 +390,43 @@ def test_doctor_needs_a_hostfile_that_is_one(tmp_path: Path) -> None:
     ):
         done = bench("doctor", "--hostfile", file)
         assert done.returncode == 2 and expected in done.stderr and not done.stdout, done.stderr
+
+
+def asked(them: RealHosts, results: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Finding]]:
+    """What `bench doctor` gives for these hosts: exit status and findings."""
+    for name, value in them.environment.items():
+        monkeypatch.setenv(name, value)
+    done = bench("doctor", "--hostfile", them.hostfile, "--results", results, "--json")
+    return done.returncode, [Finding(**one) for one in json.loads(done.stdout)["findings"]]
+
+
+@needs_hosts
+def test_doctor_on_hosts_in_order_and_on_broken_ones(tmp_path: Path, offline: None, monkeypatch) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    with hosts(3, tmp_path / "hosts", slots=[2, 1, 1]) as them:
+        first, second, third = them.addresses
+        code, found = asked(them, results, monkeypatch)
+        assert code == 0, found
+        rows = {(one.host, one.check): one.found for one in found if one.level == "ok"}
+        for host in them.addresses:
+            assert rows[host, "reach"] == "by ssh, without a password"
+            assert rows[host, "results"].startswith("written here, read there and back, ")
+            assert rows[host, "network"] == f"eth0, reached at {host}"
+            assert rows[host, "ports"] == "reaches 2 others on free ports"
+        assert rows["localhost", "reach"] == "this machine, no host of the hostfile"
+
+        them.end_sshd(second)
+        them.run_in(third, ["mount", "-t", "tmpfs", "tmpfs", str(results)], check=True)
+        them.run_in(third, ["ip", "route", "add", "unreachable", first], check=True)
+        code, found = asked(them, results, monkeypatch)
+        assert code == 1
+        faults = {(one.host, one.check): one.found for one in found if one.level == "fault"}
+        assert faults.keys() == {(second, "reach")} | {(third, one) for one in ("results", "network", "ports")} | {
+            (first, "ports")
+        }, faults
+        assert "Connection refused" in faults[second, "reach"]
+        assert faults[third, "results"] == f"{results} is not shared: what is written here is not there"
+        assert faults[third, "network"] == f"no route to {first}"
+        assert faults[third, "ports"].startswith(f"{first} on a free port: ")
+    assert not list(results.iterdir())
