@@ -1,12 +1,14 @@
-"""How ranks are started: by deepspeed's launcher here or through pdsh, by mpirun, by srun, or by agents on each host."""
+"""How ranks are started: by deepspeed's launcher here or through pdsh, by mpirun, by srun, by an agent on each host."""
 
 from bench.launchers.base import Group, Launcher, forwarded
 from bench.launchers.deepspeed import DeepSpeed
+from bench.launchers.openmpi import OpenMPI
+from bench.launchers.slurm import Slurm
 from bench.settings import InputError, Problem, unknown
 
-LAUNCHERS: dict[str, Launcher] = {one.name: one for one in (DeepSpeed(),)}
+_ALL: tuple[Launcher, ...] = (DeepSpeed(), OpenMPI(), Slurm())
+LAUNCHERS = {one.name: one for one in _ALL}
 DEFAULT = DeepSpeed.name
-
 
 
 def chosen(name: str) -> Launcher:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench import files, remote
 from bench.launchers.base import Group
+from bench.launchers.deepspeed import DeepSpeed
 
 # rank i is the i-th slot of the hostfile; Open MPI alone would deal ranks to sockets, and bind each to a core
 PLACED = ("--map-by", "slot", "--bind-to", "none")
@@ -22,6 +23,7 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 class OpenMPI:
     name = "openmpi"
+    hides = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
 
     def missing(self) -> str | None:
         for program in ("mpirun", "ompi_info"):  # deepspeed looks for the second
@@ -53,4 +55,5 @@ class OpenMPI:
 
 
 def _hostfile(work: Path) -> Path:
-    return work / "hostfile"
+    """Beside that of the hosts, which has all their slots."""
+    return work / "slots"

@@ -1,8 +1,7 @@
 """Ranks started by Slurm's srun, inside an allocation of salloc or sbatch: a job step for each group.
 
 DeepSpeed's SlurmRunner passes its own `--include` on to srun, which has none, so srun is called here. Slurm 22.05
-or newer. What srun inherits from the job would decide for the step, too, and is taken away (INHERITED): with
-SLURM_EXCLUSIVE it refuses `--overlap`, with SLURM_GPUS_PER_TASK each rank would see one GPU, or no step starts.
+or newer.
 """
 
 from __future__ import annotations
@@ -25,16 +24,17 @@ STEP = (
     "--mpi=none",  # ranks find one another by MASTER_ADDR; plugins of MPI would wait for MPI_Init
     "--export=ALL",  # sbatch --export=NONE holds for steps otherwise
 )
+# what the job asked for, which srun would ask for again: with SLURM_EXCLUSIVE it refuses --overlap, with
+# SLURM_GPUS_PER_TASK no step starts, or each rank sees one GPU
 INHERITED = (
-    *("SLURM_EXCLUSIVE", "SLURM_EXACT", "SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK", "SLURM_CPUS_PER_GPU"),
-    *("SLURM_GPUS", "SLURM_GPUS_PER_TASK", "SLURM_GPUS_PER_SOCKET", "SLURM_GPU_BIND", "SLURM_TRES_PER_TASK"),
-    *("SLURM_NTASKS_PER_NODE", "SLURM_NTASKS_PER_CORE", "SLURM_NTASKS_PER_SOCKET", "SLURM_NTASKS_PER_GPU"),
-    *("SLURM_HINT", "SLURM_THREADS_PER_CORE"),
+    *("SLURM_CPUS_PER_", "SLURM_EXACT", "SLURM_EXCLUSIVE", "SLURM_GPUS", "SLURM_GPU_BIND", "SLURM_HINT"),
+    *("SLURM_NTASKS", "SLURM_THREADS_PER_CORE", "SLURM_TRES_PER_TASK", "SRUN_CPUS_PER_TASK"),
 )
 
 
 class Slurm:
     name = "slurm"
+    hides = INHERITED
 
     def missing(self) -> str | None:
         if shutil.which("srun") is None:
@@ -51,7 +51,7 @@ class Slurm:
         hosts = [host for host, _ in group.place.ranked]
         place = [f"--nodes={len(group.place.hosts)}", f"--ntasks={len(hosts)}", f"--nodelist={','.join(hosts)}"]
         return [
-            *_srun(*STEP, "--kill-on-bad-exit=1", "--distribution=arbitrary", *place, *group.arguments),
+            *("srun", *STEP, "--kill-on-bad-exit=1", "--distribution=arbitrary", *place, *group.arguments),
             *(sys.executable, "-u", "-m", "bench.guard", str(group.work)),
         ]
 
@@ -60,22 +60,22 @@ class Slurm:
 
     def reachable(self, host: str) -> bool:
         """Whether a step starts there."""
-        command = _srun(*STEP, "--immediate=10", "--nodes=1", "--ntasks=1", f"--nodelist={host}", "true")
+        own = {name: one for name, one in os.environ.items() if not name.startswith(INHERITED)}
+        command = ["srun", *STEP, "--immediate=10", "--nodes=1", "--ntasks=1", f"--nodelist={host}", "true"]
+        process = subprocess.Popen(
+            command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=REACH_SECONDS, check=False
-            )
+            return process.wait(REACH_SECONDS) == 0
         except subprocess.TimeoutExpired:
             return False
-        return done.returncode == 0
+        finally:
+            process.kill()
+            process.wait()
 
     def ends_by_signal(self, group: Group) -> bool:
         """srun ends its step, and no other."""
         return True
-
-
-def _srun(*arguments: str) -> list[str]:
-    return ["env", *(f"--unset={name}" for name in INHERITED), "srun", *arguments]
 
 
 def allocation() -> dict[str, int] | None:
@@ -99,6 +99,9 @@ def _slots(variables: Mapping[str, str], hosts: int) -> list[int]:
             expected = f"expected {here * hosts}, {here} on each of {hosts} hosts (ask for them by --gpus-per-node)"
             raise _error("SLURM_GPUS", variables["SLURM_GPUS"], expected)
         return [here] * hosts
+    for name in ("SLURM_GPUS", "SLURM_GPUS_PER_TASK"):
+        if value := variables.get(name):
+            raise _error(name, value, "expected to know how many each host has: ask for them by --gpus-per-node")
     name = "SLURM_TASKS_PER_NODE" if variables.get("SLURM_TASKS_PER_NODE") else "SLURM_JOB_CPUS_PER_NODE"
     value = _variable(name)
     counts = _counts(value)
