@@ -23,7 +23,7 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 class OpenMPI:
     name = "openmpi"
-    hides = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
+    hides: tuple[str, ...] = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
 
     def missing(self) -> str | None:
         for program in ("mpirun", "ompi_info"):  # deepspeed looks for the second

@@ -34,7 +34,7 @@ INHERITED = (
 
 class Slurm:
     name = "slurm"
-    hides = INHERITED
+    hides: tuple[str, ...] = INHERITED
 
     def missing(self) -> str | None:
         if shutil.which("srun") is None:
