@@ -16,7 +16,7 @@ class DeepSpeed:
 
     name = "pdsh"
     # it puts them on command lines, which logs and everybody on a host can read; ranks get them from their guard
-    hides = ("MLFLOW", "MV2", "NCCL", "UCX")
+    hides: tuple[str, ...] = ("MLFLOW", "MV2", "NCCL", "UCX")
 
     def missing(self) -> str | None:
         return None if shutil.which("pdsh") else "pdsh is not installed (on Debian: apt-get install pdsh)"
