@@ -262,6 +262,16 @@ def kernels(
     raise typer.Exit(command(results, device, as_json))
 
 
+@app.command()
+def doctor(
+    hostfile: HostfileOption = None, results: ResultsOption = Path("results"), as_json: JsonOption = False
+) -> None:
+    """Say whether this machine, or every host of a hostfile, is fit to run, and what to do where it is not."""
+    from bench.doctor.session import command
+
+    raise typer.Exit(command(hostfile, results, as_json))
+
+
 @app.command("list")
 def list_(what: Listing, as_json: JsonOption = False) -> None:
     """List what a matrix may name."""

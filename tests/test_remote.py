@@ -120,7 +120,7 @@ def test_address_is_what_the_name_resolves_to_but_not_loopback(seen: Path, monke
 
 def test_address_of_a_name_that_only_ssh_knows(seen: Path) -> None:
     stub = seen.parent / "bin" / "ssh"
-    stub.write_text("#!/bin/sh\necho 10.9.8.7 fd00::7\n")
+    stub.write_text("#!/bin/sh\necho Welcome; echo 10.9.8.7 fd00::7\n")
     assert remote.address_of("far.invalid") == "10.9.8.7"
     stub.write_text("#!/bin/sh\nexit 255\n")
     with pytest.raises(OSError, match=r"far\.invalid: its name resolves to no address"):
