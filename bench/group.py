@@ -42,6 +42,7 @@ class Running:
             "ranks": group.place.ranked,
             "alone": group.place.alone,
             "slots": dict(group.slots),
+            "arguments": group.arguments,
             "address": group.address,
             "port": group.port,
             "lease": str(lease),

@@ -18,7 +18,7 @@ from bench.launch import Event, Launch, LaunchError, Watch
 from bench.leases import Leases
 from bench.processes import deaf
 from bench.records import Failure, Record, Status
-from bench.schedule import Lane, Pool, order
+from bench.schedule import Lane, Pool
 
 AHEAD = 2  # cells that a group has at a time, so that it never waits for the next one, while there are many
 LOOK_ELSEWHERE_SECONDS = 2.0
@@ -169,7 +169,7 @@ class Run:
 
     def _start(self) -> None:
         """Groups wherever there are cells and slots for them."""
-        for lane in order(self.waiting):
+        for lane in self.pool.order(self.waiting):
             while lane in self.waiting and (place := self.pool.place(lane)) is not None:
                 cell = self._take(lane, None)
                 if cell is None:

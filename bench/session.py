@@ -49,7 +49,7 @@ class Where:
     timeout: float = launch.TIMEOUT_SECONDS
 
     def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
-        launcher = launchers.chosen(self.launcher)
+        launcher = launchers.chosen(self.launcher, results)
         return Launch(results, self.hostfile, list(self.arguments), launcher, self.timeout, exclusive)
 
 
@@ -98,7 +98,7 @@ class Session:
         left = launch.pending(cells, self.results)[: how.limit]
         alone = frozenset(cell.name for cell in left if self.exclusive(cell))
         where = self.where.launch(self.results, alone)
-        hosts = where.hosts(left)
+        hosts = where.hosts(max((cell.ranks for cell in left), default=1))
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
             for lane, several in launch.lanes(left, where).items():

@@ -21,6 +21,9 @@ class DeepSpeed:
     def missing(self) -> str | None:
         return None if shutil.which("pdsh") else "pdsh is not installed (on Debian: apt-get install pdsh)"
 
+    def hosts(self) -> dict[str, int] | None:
+        return None
+
     def command(self, group: Group) -> list[str]:
         hostfile = group.work / "hostfile"
         include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in group.place.slots)
