@@ -103,6 +103,8 @@ FAULTS = {
         "reach", "fault", "Host key", "ssh-keyscan second"),
     "no name": ({}, {**NOBODY, "unreachable": "ssh: Could not resolve hostname second: Name or service not known"},
         "reach", "fault", "resolve", "correct the name in the hostfile"),
+    "no ssh": ({}, {**NOBODY, "unreachable": "[Errno 2] No such file or directory: 'ssh'"},
+        "reach", "fault", "No such file", "install ssh here"),
     "silence": ({}, {**NOBODY, "unreachable": "no answer in 8 s"},
         "reach", "fault", "ssh: no answer in 8 s", "see that it is up"),
     "no checkout": ({}, {**NOBODY, "broken": "sh: cd: can't cd to /work", "address": "10.0.0.2"},

@@ -93,12 +93,14 @@ def test_what_stays_behind_an_ssh_that_has_ended_is_not_waited_for(seen: Path) -
     assert done.code == 0 and time.monotonic() - started < 80
 
 
-def test_reachable_asks_by_ssh_but_not_this_machine(seen: Path) -> None:
+def test_reachable_asks_by_ssh_but_not_this_machine(seen: Path, monkeypatch) -> None:
     assert remote.reachable("localhost") and remote.reachable(socket.gethostname())
     assert not seen.exists()
     assert remote.reachable("far.invalid") and seen.exists()
     (seen.parent / "bin" / "ssh").write_text("#!/bin/sh\nexit 255\n")
     assert not remote.reachable("far.invalid")
+    monkeypatch.setenv("PATH", str(seen.parent / "nowhere"))
+    assert remote.run_on("far.invalid", ["true"], 60).code == 127 and not remote.reachable("far.invalid")
 
 
 def test_this_machine_is_known_by_all_its_names() -> None:
