@@ -114,6 +114,26 @@ def preflight(
 
 
 @app.command()
+def node(
+    results: ResultsOption = Path("results"),
+    name: Annotated[str | None, typer.Option(help="Of this host in the hostfile; default: its own.")] = None,
+) -> None:
+    """Start ranks on this host for runs with `--launcher no_ssh`, until interrupted."""
+    import socket
+
+    from bench.launchers.node import Node
+    from bench.processes import stop_on_signals
+
+    stop_on_signals()
+    try:
+        with Node(results, name or socket.gethostname()) as agent:
+            agent.serve()
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
 def plan(
     matrix: MatrixArgument,
     world_size: Annotated[list[int] | None, typer.Option(min=1, help="Ranks, in place of the matrix's own.")] = None,

@@ -33,12 +33,12 @@ def failure_of(group: Running, cell: str, lost: list[str], limit: float | None) 
         names = ", ".join(lost)
         return "node_lost", _failure(group, last, None, lost[0], f"no answer from {names}, and no record")
     if (first := root(group.exits)) is not None:
-        how = how_ended(first.code)
+        ended = how_ended(first.code)
         if first.out_of_memory:
-            how += " by the kernel, which had no memory left on this host"
+            ended += " by the kernel, which had no memory left on this host"
         status: Status = "out_of_memory" if first.out_of_memory else "failed"
         return status, _failure(
-            group, last, first.rank, first.host, f"rank {first.rank} ended without a record: {how}"
+            group, last, first.rank, first.host, f"rank {first.rank} ended without a record: {ended}"
         )
     if limit is not None:
         beat, what = _blamed(group.beats)
@@ -56,7 +56,7 @@ def how(group: Running) -> str:
 
 
 def root(exits: list[Exit]) -> Exit | None:
-    """Who ended first: by a signal from outside, or without a word. What the run or another rank's end did is not it."""
+    """Who ended first, by a signal from outside or without a word: not by the run's order or another rank's end."""
     own = [one for one in exits if not one.order and one.code not in (0, TOLD)]
     return min(own, key=lambda one: (one.code >= 0, one.rank), default=None)
 

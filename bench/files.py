@@ -63,8 +63,22 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 def write_once(path: Path, content: str) -> bool:
     """Write `path` as a whole unless it is there already; whether it was written."""
     with _temporary(path, content, 0o644) as temporary:
-        try:
-            os.link(temporary, path)  # unlike os.replace, fails when the file exists
-        except FileExistsError:
-            return False
+        return link(temporary, path)  # unlike os.replace, leaves a file that exists
+
+
+def link(source: Path, name: Path) -> bool:
+    """Give the file `source` a further name unless something has that; whether the file has it now."""
+    try:
+        os.link(source, name)
+    except FileExistsError:
+        return same(source, name)  # NFS may lose the answer to a link that was made, and ask again
     return True
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file. They are opened, at which NFS looks anew."""
+    try:
+        with one.open("rb") as first, other.open("rb") as second:
+            return os.path.sameopenfile(first.fileno(), second.fileno())
+    except FileNotFoundError:
+        return False

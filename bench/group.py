@@ -44,6 +44,7 @@ class Running:
             "slots": dict(group.slots),
             "address": group.address,
             "port": group.port,
+            "arguments": group.arguments,
             "lease": str(lease),
             "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if group.place.hosts == (HERE,) else "",
             "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone

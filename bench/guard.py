@@ -24,7 +24,7 @@ import psutil
 
 from bench import heartbeat
 from bench.heartbeat import Beat, Exit
-from bench.leases import Owner
+from bench.owner import Owner
 
 LOOK_SECONDS = 0.2
 BEAT_SECONDS = 1.0
@@ -44,7 +44,7 @@ def _variables(group: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, st
     """Those of the rank: what this host has set goes before what the run sends; see `launchers.base.forwarded`."""
     ranks: list[tuple[str, int]] = [(host, slot) for host, slot in group["ranks"]]
     rank = int(own[RANKS.get(group["launcher"], "RANK")])
-    host, slot = ranks[rank]
+    host = ranks[rank][0]
     beside = [one for one, (name, _) in enumerate(ranks) if name == host]  # the ranks on this host
     made = {**group["variables"], **own}
     if group["launcher"] in RANKS:

@@ -68,14 +68,15 @@ class Launch:
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
 
     def hosts(self, cells: Iterable[Cell]) -> dict[str, int]:
-        """Slots by host. Without a hostfile this machine's: a GPU each, or one group at a time where there is none.
+        """Slots by host. Where nothing names any, this machine's: a GPU each, or one group at a time without.
 
         InputError when `cells` need more, or this machine lacks what the launcher needs for others.
         """
         widest = max((cell.ranks for cell in cells), default=1)
-        found = read_hostfile(self.hostfile) if self.hostfile else {HERE: _gpus() or widest}
+        named = self.named()
+        found = named or {HERE: _gpus() or widest}
         if sum(found.values()) < widest:
-            where = str(self.hostfile) if self.hostfile else "this machine"
+            where = str(self.hostfile) if self.hostfile else "the allocation" if named else "this machine"
             message = f"found {sum(found.values())}, expected at least {widest}"
             raise InputError(where, [Problem("slots", message)])
         elsewhere = len(found) > 1 or not is_here(next(iter(found)))
@@ -83,8 +84,12 @@ class Launch:
             raise InputError("command line", [Problem(f"--launcher {self.launcher.name}", missing)])
         return found
 
+    def named(self) -> dict[str, int] | None:
+        """The hosts of the hostfile, or those that the launcher knows."""
+        return read_hostfile(self.hostfile) if self.hostfile else self.launcher.hosts()
+
     def lane(self, cell: Cell) -> Lane:
-        shared = self.hostfile is not None or _gpus() > 0
+        shared = self.hostfile is not None or self.launcher.hosts() is not None or _gpus() > 0
         return Lane(cell.ranks, cell.name in self.exclusive or not shared)
 
 
@@ -106,12 +111,13 @@ def lanes(cells: Iterable[Cell], launch: Launch) -> dict[Lane, list[Cell]]:
     found: dict[Lane, list[Cell]] = {}
     for cell in cells:
         found.setdefault(launch.lane(cell), []).append(cell)
-    return {lane: sorted(several, key=together) for lane, several in found.items()}
+    # small micro-batches first: where one runs out of memory, larger ones need not run
+    return {lane: sorted(several, key=lambda cell: (shared(cell), cell.micro)) for lane, several in found.items()}
 
 
-def together(cell: Cell) -> tuple[str, str, str, str, int]:
-    """Small micro-batches first: where one runs out of memory, larger ones need not run."""
-    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label, cell.micro)
+def shared(cell: Cell) -> tuple[str, str, str, str]:
+    """Data and weights, which a group keeps from one cell to the next."""
+    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label)
 
 
 def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
@@ -122,9 +128,12 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     from bench.running import Run
 
     hosts = launch.hosts(cells)
-    with run_folder(launch.results) as folder, Leases(launch.results, folder) as leases:
-        with Run(launch, Pool(hosts), folder, leases, watch) as made:
-            made.serve(cells)
+    with (
+        run_folder(launch.results) as folder,
+        Leases(launch.results, folder) as leases,
+        Run(launch, Pool(hosts), folder, leases, watch) as made,
+    ):
+        made.serve(cells)
 
 
 def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> Running:
@@ -132,7 +141,7 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
 
     `look` is called all the while, and once at the end. When it raises, the group is ended.
     """
-    hosts = {HERE: ranks} if launch.hostfile is None else read_hostfile(launch.hostfile)
+    hosts = launch.named() or {HERE: ranks}
     place = Pool(hosts).place(Lane(ranks))
     if place is None:
         raise LaunchError(f"found {sum(hosts.values())} slots, expected at least {ranks}")

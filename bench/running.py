@@ -86,7 +86,7 @@ class Run:
         """The next cell of a lane, now this run's; one that shares data and weights with `like`, if there is one."""
         waiting = self.waiting.get(lane, [])
         while waiting:
-            alike = (i for i, cell in enumerate(waiting) if like and launch.together(cell)[:4] == launch.together(like)[:4])
+            alike = (i for i, cell in enumerate(waiting) if like and launch.shared(cell) == launch.shared(like))
             cell = waiting.pop(next(alike, 0))
             if not waiting:
                 del self.waiting[lane]

@@ -49,7 +49,7 @@ class Where:
     timeout: float = launch.TIMEOUT_SECONDS
 
     def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
-        launcher = launchers.chosen(self.launcher)
+        launcher = launchers.chosen(self.launcher, results)
         return Launch(results, self.hostfile, list(self.arguments), launcher, self.timeout, exclusive)
 
 

@@ -162,6 +162,7 @@ class _Run:
     def _step(self, step: int, shares: list[list[int]], loaded: Ahead) -> None:
         pulse.tell(step=step + 1)
         tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
+
         def work() -> None:
             self.losses.append(self.engine.step(shown for _ in shares for shown in self._passes(loaded)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,8 +18,8 @@ from conftest import tiny
 from tables import TWO_RATES
 from test_cli import bench
 
-from bench import records, toy
-from bench.hostfile import include, read_hostfile
+from bench import heartbeat, records, toy
+from bench.hostfile import read_hostfile
 from bench.records import Record
 from bench.settings import InputError
 from bench.stack.families import build
@@ -71,11 +70,10 @@ def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
 
 
 def running(results: Path) -> tuple[str, str, int]:
-    """(cell, phase, step) of the last event, of any process group."""
-    files = sorted(results.glob(".run/*/*/events.jsonl"), key=lambda file: file.stat().st_mtime)
-    lines = files[-1].read_text().splitlines() if files else []
-    last = json.loads(lines[-1]) if lines else {"cell": "", "phase": "", "step": 0}
-    return last["cell"], last["phase"], last["step"]
+    """(cell, phase, step) of rank 0, of the process group that told something last."""
+    files = sorted(results.glob(".run/*/*/beat-0.json"), key=lambda file: file.stat().st_mtime)
+    told = heartbeat.read(files[-1].parent, 1) if files else []
+    return (told[0].cell, told[0].phase, told[0].step) if told else ("", "", 0)
 
 
 @pytest.mark.timeout(400)
@@ -218,8 +216,8 @@ def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
     assert sorted(record.status for record in made.values()) == ["failed", "ok", "ok"]
     failure = made[victim].failure
     assert failure is not None and failure.phase == phase and failure.log
-    assert failure.exception == "a process ended without a record: ended by SIGKILL"
-    assert "failed: a process ended without a record" in output and "## Cells that did not finish" in output
+    assert failure.exception == "rank 1 ended without a record: ended by SIGKILL" and failure.rank == 1
+    assert "failed: rank 1 ended without a record" in output and "## Cells that did not finish" in output
     assert not workers(results)
 
 
@@ -286,14 +284,10 @@ def test_what_is_saved_is_what_was_trained_on_every_stage(checkpoint: Path, tmp_
     assert (tmp_path / "checked").read_text().split() == STAGES
 
 
-def test_hostfile_and_include(tmp_path: Path) -> None:
+def test_hostfile(tmp_path: Path) -> None:
     hostfile = tmp_path / "hosts"
     hostfile.write_text("# comment\nnode1 slots=4\n\nnode2 slots=4  # more\n")
     assert read_hostfile(hostfile) == {"node1": 4, "node2": 4}
-    assert include(hostfile, 1) == "node1:0"
-    assert include(hostfile, 6) == "node1:0,1,2,3@node2:0,1"
-    with pytest.raises(InputError, match="hosts: slots: found 8, expected at least 9"):
-        include(hostfile, 9)
     for line in ("node1", "node1 slots=x", "node1 slot=4", "a slots=1\na slots=2"):
         hostfile.write_text(line)
         with pytest.raises(InputError, match=r"hosts: line \d: found .*expected `host slots=n`"):

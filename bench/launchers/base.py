@@ -38,11 +38,22 @@ class Group:
 
 
 class Launcher(Protocol):
-    name: str  # as `--launcher` takes it
-    hides: tuple[str, ...]  # how variables begin that its command is not to see
+    @property
+    def name(self) -> str:
+        """As `--launcher` takes it."""
+        ...
+
+    @property
+    def hides(self) -> tuple[str, ...]:
+        """How variables begin that its command is not to see."""
+        ...
 
     def missing(self) -> str | None:
         """What this machine lacks for it, in a sentence with what to do; None: nothing."""
+        ...
+
+    def hosts(self) -> dict[str, int] | None:
+        """Hosts and slots, where there is no hostfile; None: this machine's. InputError when there has to be one."""
         ...
 
     def command(self, group: Group) -> list[str]:

@@ -16,10 +16,13 @@ class DeepSpeed:
 
     name = "pdsh"
     # it puts them on command lines, which logs and everybody on a host can read; ranks get them from their guard
-    hides: tuple[str, ...] = ("MLFLOW", "MV2", "NCCL", "UCX")
+    hides = ("MLFLOW", "MV2", "NCCL", "UCX")
 
     def missing(self) -> str | None:
         return None if shutil.which("pdsh") else "pdsh is not installed (on Debian: apt-get install pdsh)"
+
+    def hosts(self) -> dict[str, int] | None:
+        return None
 
     def command(self, group: Group) -> list[str]:
         hostfile = group.work / "hostfile"

@@ -31,7 +31,7 @@ class Part:
     def over(self) -> bool:
         """Whether it has ended; what is left of it then is no more, and the group knows."""
         if self.session.poll() is None:
-            if self.told is None and (_told_to_stop(self.work)):
+            if self.told is None and _told_to_stop(self.work):
                 self.stop()
             if self.told is None or time.monotonic() - self.told < END_SECONDS:
                 return False
@@ -95,9 +95,11 @@ class Node:
         """Folder and group.json of each new group that has ranks here, and which of its hosts this is."""
         for file in sorted(self.results.glob(".run/*/*/group.json")):
             work = file.parent
+            if work in self.seen:
+                continue
             try:
-                group = json.loads(file.read_bytes()) if work not in self.seen else {}
-            except (OSError, ValueError):
+                group = json.loads(file.read_bytes())
+            except OSError:  # it is over, or another user's
                 continue
             hosts = list(hosts_of(group)) if group.get("launcher") == NAME else []
             if self.host not in hosts:

@@ -23,12 +23,15 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 class OpenMPI:
     name = "openmpi"
-    hides: tuple[str, ...] = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
+    hides = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
 
     def missing(self) -> str | None:
         for program in ("mpirun", "ompi_info"):  # deepspeed looks for the second
             if shutil.which(program) is None:
                 return f"{program} is not on PATH, expected Open MPI on this machine and every host"
+        return None
+
+    def hosts(self) -> dict[str, int] | None:
         return None
 
     def command(self, group: Group) -> list[str]:

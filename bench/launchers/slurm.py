@@ -6,6 +6,7 @@ or newer.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -34,7 +35,7 @@ INHERITED = (
 
 class Slurm:
     name = "slurm"
-    hides: tuple[str, ...] = INHERITED
+    hides = INHERITED
 
     def missing(self) -> str | None:
         if shutil.which("srun") is None:
@@ -42,6 +43,9 @@ class Slurm:
         if "SLURM_JOB_ID" not in os.environ:
             return "SLURM_JOB_ID is not set, expected `bench run` inside salloc or sbatch (launch/slurm.sbatch)"
         return None
+
+    def hosts(self) -> dict[str, int] | None:
+        return _allocation()
 
     def command(self, group: Group) -> list[str]:
         """Rank i is on the i-th host of the list, which `arbitrary` follows; the user's arguments are srun's.
@@ -89,6 +93,9 @@ def allocation() -> dict[str, int] | None:
     hosts = _hosts(_variable("SLURM_JOB_NODELIST"))
     slots = _slots(os.environ, len(hosts))
     return dict(zip(hosts, slots, strict=True))
+
+
+_allocation = functools.cache(allocation)
 
 
 def _slots(variables: Mapping[str, str], hosts: int) -> list[int]:
