@@ -119,18 +119,10 @@ def node(
     name: Annotated[str | None, typer.Option(help="Of this host in the hostfile; default: its own.")] = None,
 ) -> None:
     """Start ranks on this host for runs with `--launcher no_ssh`, until interrupted."""
-    import socket
+    from bench.launchers.node import command
 
-    from bench.launchers.node import Node
-    from bench.processes import stop_on_signals
-
-    stop_on_signals()
-    try:
-        with Node(results, name or socket.gethostname()) as agent:
-            agent.serve()
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+    command(results, name)
+    raise typer.Exit(INTERRUPTED)
 
 
 @app.command()

@@ -106,12 +106,19 @@ class Running:
         return content[-lines:]
 
 
-def planned(place: Place, slots: Mapping[str, int], work: Path, arguments: tuple[str, ...], taken: set[int]) -> Group:
+def planned(
+    place: Place,
+    slots: Mapping[str, int],
+    work: Path,
+    arguments: tuple[str, ...],
+    taken: set[int],
+    launcher: Launcher,
+) -> Group:
     """`taken`: ports of other groups of this run."""
     first = place.hosts[0]
     here = remote.is_here(first)
     alone = here and len(place.hosts) == 1
-    address = "127.0.0.1" if alone else remote.address_of(first)
+    address = "127.0.0.1" if alone else launcher.address(first)
     of_hosts = {host: slots[host] for host in place.hosts}
     return Group(place, of_hosts, work.resolve(), address, _port(here, taken), arguments)
 

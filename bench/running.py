@@ -177,7 +177,7 @@ class Run:
                     break
                 work = Path(tempfile.mkdtemp(dir=self.folder, prefix="group-"))
                 taken = {one.running.group.port for one in self.groups}
-                made = group.planned(place, self.slots, work, tuple(self.how.arguments), taken)
+                made = group.planned(place, self.slots, work, tuple(self.how.arguments), taken, self.how.launcher)
                 head = {"results": str(self.how.results.resolve()), "commits": self.how.commits}
                 running = Running(made, self.how.launcher, "bench.worker", self.leases.lease, head)
                 self.groups.append(one := Serving(lane, running))

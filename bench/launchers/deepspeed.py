@@ -40,6 +40,9 @@ class DeepSpeed:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
+    def address(self, host: str) -> str:
+        return remote.address_of(host)
+
     def reachable(self, host: str) -> bool:
         return remote.reachable(host)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +15,17 @@ from typing import Any
 
 from bench import heartbeat
 from bench.launchers.agents import BEAT_SECONDS, NAME, beat_file, ended_file, hosts_of, log_file
-from bench.processes import Session, deaf
+from bench.processes import Session, deaf, stop_on_signals
 
 LOOK_SECONDS = 0.5
 END_SECONDS = 10.0  # that a part has to end in by itself
+
+
+def command(results: Path, host: str | None) -> None:
+    """Serves until SIGINT, SIGTERM or SIGHUP."""
+    stop_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname()) as agent:
+        agent.serve()
 
 
 class Part:
@@ -25,7 +33,7 @@ class Part:
 
     def __init__(self, work: Path, group: dict[str, Any], node: int):
         self.work, self.node = work, node
-        self.session = Session(command(work, group, node), log_file(work, node), dict(os.environ))
+        self.session = Session(launch_command(work, group, node), log_file(work, node), dict(os.environ))
         self.told: float | None = None  # when it was told to end
 
     def over(self) -> bool:
@@ -117,7 +125,7 @@ class Node:
         return self.leases.setdefault(lease, changed) != changed
 
 
-def command(work: Path, group: dict[str, Any], node: int) -> list[str]:
+def launch_command(work: Path, group: dict[str, Any], node: int) -> list[str]:
     """deepspeed's launcher for the part of one host."""
     include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in hosts_of(group).items())
     return [

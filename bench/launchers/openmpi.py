@@ -49,6 +49,9 @@ class OpenMPI:
         files.write(_hostfile(group.work), "".join(lines))
         return AS_ROOT if os.geteuid() == 0 else {}
 
+    def address(self, host: str) -> str:
+        return remote.address_of(host)
+
     def reachable(self, host: str) -> bool:
         return remote.reachable(host)
 
