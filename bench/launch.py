@@ -60,23 +60,22 @@ class Launch:
     results: Path
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)  # further ones for what starts the ranks
-    launcher: Launcher = launchers.LAUNCHERS[launchers.DEFAULT]
+    launcher: Launcher = field(default_factory=launchers.DeepSpeed)
     timeout: float = TIMEOUT_SECONDS  # seconds without progress after which a group is ended
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
     started: str = field(default_factory=records.now)
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
 
-    def hosts(self, cells: Iterable[Cell]) -> dict[str, int]:
-        """Slots by host. Where nothing names any, this machine's: a GPU each, or one group at a time without.
+    def hosts(self, widest: int) -> dict[str, int]:
+        """Slots by host. Where nothing names hosts, this machine's: its GPUs, or one group at a time without any.
 
-        InputError when `cells` need more, or this machine lacks what the launcher needs for others.
+        InputError when a cell on `widest` ranks needs more, or this machine lacks what the launcher needs for others.
         """
-        widest = max((cell.ranks for cell in cells), default=1)
-        named = self.named()
+        named = read_hostfile(self.hostfile) if self.hostfile else self.launcher.hosts()
         found = named or {HERE: _gpus() or widest}
         if sum(found.values()) < widest:
-            where = str(self.hostfile) if self.hostfile else "the allocation" if named else "this machine"
+            where = str(self.hostfile or ("this machine" if named is None else self.launcher.name))
             message = f"found {sum(found.values())}, expected at least {widest}"
             raise InputError(where, [Problem("slots", message)])
         elsewhere = len(found) > 1 or not is_here(next(iter(found)))
@@ -84,12 +83,8 @@ class Launch:
             raise InputError("command line", [Problem(f"--launcher {self.launcher.name}", missing)])
         return found
 
-    def named(self) -> dict[str, int] | None:
-        """The hosts of the hostfile, or those that the launcher knows."""
-        return read_hostfile(self.hostfile) if self.hostfile else self.launcher.hosts()
-
     def lane(self, cell: Cell) -> Lane:
-        shared = self.hostfile is not None or self.launcher.hosts() is not None or _gpus() > 0
+        shared = self.hostfile is not None or self.launcher.name != launchers.DEFAULT or _gpus() > 0
         return Lane(cell.ranks, cell.name in self.exclusive or not shared)
 
 
@@ -127,7 +122,7 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     """
     from bench.running import Run
 
-    hosts = launch.hosts(cells)
+    hosts = launch.hosts(max(cell.ranks for cell in cells))
     with (
         run_folder(launch.results) as folder,
         Leases(launch.results, folder) as leases,
@@ -137,14 +132,13 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
 
 
 def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> Running:
-    """One group of `ranks` processes of `module`, until it ends. LaunchError when there is no place for it.
+    """One group of `ranks` processes of `module`, until it ends. InputError as in `Launch.hosts`.
 
     `look` is called all the while, and once at the end. When it raises, the group is ended.
     """
-    hosts = launch.named() or {HERE: ranks}
+    hosts = launch.hosts(ranks)
     place = Pool(hosts).place(Lane(ranks))
-    if place is None:
-        raise LaunchError(f"found {sum(hosts.values())} slots, expected at least {ranks}")
+    assert place is not None, "that it fits was checked"
     made = group.planned(place, hosts, work, tuple(launch.arguments), set(), launch.launcher)
     with Leases(launch.results, work.parent) as leases:
         running = Running(made, launch.launcher, module, leases.lease, {})

@@ -98,7 +98,7 @@ class Session:
         left = launch.pending(cells, self.results)[: how.limit]
         alone = frozenset(cell.name for cell in left if self.exclusive(cell))
         where = self.where.launch(self.results, alone)
-        hosts = where.hosts(left)
+        hosts = where.hosts(max((cell.ranks for cell in left), default=1))
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
             for lane, several in launch.lanes(left, where).items():

@@ -1,7 +1,7 @@
 """Ranks started without ssh: on every host `bench node` runs, an agent that starts what the group wants there.
 
 They meet in the results folder alone. An agent finds the group's group.json, starts its part by deepspeed's launcher
-with `--no_ssh`, and tells how that ended. Here is only a process that lasts as long: this module, as a program.
+with `--no_ssh`, and tells how that ended. Here only a process lasts as long: `python -m bench.launchers.agents WORK`.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Launcher(Protocol):
         ...
 
     def hosts(self) -> dict[str, int] | None:
-        """Hosts and slots, where there is no hostfile; None: this machine's. InputError when there has to be one."""
+        """Hosts and their slots where there is no hostfile; None: this machine. InputError when it needs one."""
         ...
 
     def command(self, group: Group) -> list[str]:

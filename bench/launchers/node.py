@@ -21,11 +21,12 @@ LOOK_SECONDS = 0.5
 END_SECONDS = 10.0  # that a part has to end in by itself
 
 
-def command(results: Path, host: str | None) -> None:
-    """Serves until SIGINT, SIGTERM or SIGHUP."""
+def command(results: Path, host: str | None) -> int:
+    """Serves until SIGINT, SIGTERM or SIGHUP, which is how it is meant to end: 0."""
     stop_on_signals()
     with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname()) as agent:
         agent.serve()
+    return 0
 
 
 class Part:

@@ -6,7 +6,6 @@ or newer.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -36,7 +35,7 @@ INHERITED = (
 
 class Slurm:
     name = "slurm"
-    hides = INHERITED
+    hides: tuple[str, ...] = INHERITED
 
     def missing(self) -> str | None:
         if shutil.which("srun") is None:
@@ -46,7 +45,7 @@ class Slurm:
         return None
 
     def hosts(self) -> dict[str, int] | None:
-        return _allocation()
+        return allocation()
 
     def command(self, group: Group) -> list[str]:
         """Rank i is on the i-th host of the list, which `arbitrary` follows; the user's arguments are srun's.
@@ -100,9 +99,6 @@ def allocation() -> dict[str, int] | None:
     hosts = _hosts(_variable("SLURM_JOB_NODELIST"))
     slots = _slots(os.environ, len(hosts))
     return dict(zip(hosts, slots, strict=True))
-
-
-_allocation = functools.cache(allocation)
 
 
 def _slots(variables: Mapping[str, str], hosts: int) -> list[int]:
