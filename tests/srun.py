@@ -77,11 +77,11 @@ def main() -> None:
             task.kill()
 
     signal.signal(signal.SIGTERM, end)
-    while any(task.poll() is None for task in tasks):
-        if given.get("--kill-on-bad-exit") == "1" and any(task.returncode for task in tasks):
+    while None in (codes := [task.poll() for task in tasks]):
+        if given.get("--kill-on-bad-exit") == "1" and any(codes):
             end()
         time.sleep(0.1)
-    sys.exit(max(abs(task.returncode) for task in tasks))
+    sys.exit(max(abs(code or 0) for code in codes))
 
 
 if __name__ == "__main__":
