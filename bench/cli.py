@@ -24,8 +24,9 @@ DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 MatrixArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped matrix.")]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of records and boards.")]
 HostfileOption = Annotated[Path | None, typer.Option(help="Hosts and slots, as deepspeed reads them.")]
-LauncherOption = Annotated[str, typer.Option(help="What starts ranks on the hosts: see `bench list launchers`.")]
+LauncherOption = Annotated[str, typer.Option(help="What starts ranks on the hosts: pdsh, openmpi, slurm or no_ssh.")]
 ArgumentOption = Annotated[list[str] | None, typer.Option(help="Passed on to the launcher as it is.")]
+NameOption = Annotated[str | None, typer.Option(help="Of this host in the hostfile; default: its own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 RESERVE = "2GiB"
@@ -110,6 +111,14 @@ def preflight(
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def node(results: ResultsOption = Path("results"), name: NameOption = None) -> None:
+    """Start ranks on this host for runs with `--launcher no_ssh`, until interrupted."""
+    from bench.launchers.node import command
+
+    raise typer.Exit(command(results, name))
 
 
 @app.command()

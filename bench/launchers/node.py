@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +15,18 @@ from typing import Any
 
 from bench import heartbeat
 from bench.launchers.agents import BEAT_SECONDS, NAME, beat_file, ended_file, hosts_of, log_file
-from bench.processes import Session, deaf
+from bench.processes import Session, deaf, stop_on_signals
 
 LOOK_SECONDS = 0.5
 END_SECONDS = 10.0  # that a part has to end in by itself
+
+
+def command(results: Path, host: str | None) -> int:
+    """Serves until SIGINT, SIGTERM or SIGHUP, which is how it is meant to end: 0."""
+    stop_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname()) as agent:
+        agent.serve()
+    return 0
 
 
 class Part:
@@ -25,13 +34,13 @@ class Part:
 
     def __init__(self, work: Path, group: dict[str, Any], node: int):
         self.work, self.node = work, node
-        self.session = Session(command(work, group, node), log_file(work, node), dict(os.environ))
+        self.session = Session(launch_command(work, group, node), log_file(work, node), dict(os.environ))
         self.told: float | None = None  # when it was told to end
 
     def over(self) -> bool:
         """Whether it has ended; what is left of it then is no more, and the group knows."""
         if self.session.poll() is None:
-            if self.told is None and (_told_to_stop(self.work)):
+            if self.told is None and _told_to_stop(self.work):
                 self.stop()
             if self.told is None or time.monotonic() - self.told < END_SECONDS:
                 return False
@@ -95,9 +104,11 @@ class Node:
         """Folder and group.json of each new group that has ranks here, and which of its hosts this is."""
         for file in sorted(self.results.glob(".run/*/*/group.json")):
             work = file.parent
+            if work in self.seen:
+                continue
             try:
-                group = json.loads(file.read_bytes()) if work not in self.seen else {}
-            except (OSError, ValueError):
+                group = json.loads(file.read_bytes())
+            except OSError:  # it is over, or another user's
                 continue
             hosts = list(hosts_of(group)) if group.get("launcher") == NAME else []
             if self.host not in hosts:
@@ -115,7 +126,7 @@ class Node:
         return self.leases.setdefault(lease, changed) != changed
 
 
-def command(work: Path, group: dict[str, Any], node: int) -> list[str]:
+def launch_command(work: Path, group: dict[str, Any], node: int) -> list[str]:
     """deepspeed's launcher for the part of one host."""
     include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in hosts_of(group).items())
     return [
