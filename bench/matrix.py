@@ -6,6 +6,7 @@ Everything wrong in a file is reported at once, before anything starts.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from pydantic import Field, field_validator
 
 from bench import files
 from bench.cells import Cell
-from bench.choices import FILLED, SETTABLE, Block, Choices, Given, Reader, givens
+from bench.choices import FEWER, FILLED, MOST, SETTABLE, Block, Choices, Given, Reader, givens
 from bench.compatibility import problems as faults
-from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
+from bench.reading import read_yaml
+from bench.settings import InputError, Problem, Settings, parse, shown, unknown
 from bench.tuning import Expander, Expansion
 
 KEYS = ("name", "defaults", "axes", "include", "exclude", "tuning")
@@ -60,6 +62,7 @@ class Matrix:
     def expansion(self) -> Expansion:
         """What runs first, and what waits for a choice. InputError names what does not go together."""
         problems: dict[Problem, None] = {}
+        self._check_size()
 
         def check(choices: Choices, cell: Cell) -> None:
             for name, message in faults(cell):
@@ -80,6 +83,15 @@ class Matrix:
         if problems:
             raise InputError(self.file, problems)
         return expander.made
+
+    def _check_size(self) -> None:
+        """InputError where there is more than can be expanded, what is excluded included."""
+        count = 0
+        for block in [*([self.axes] if self.axes else []), *self.include]:
+            tuned = any(given.candidate for name in FILLED for given in block[name])
+            count += math.prod(map(len, block.values())) * (1 + len(self.tuning_seeds) * tuned)
+        if count > MOST:
+            raise InputError(self.file, [Problem("axes", f"found {count:,} cells, {FEWER}")])
 
     def _undecidable(self, candidate: Given, choices: Choices, cell: Cell) -> Iterator[tuple[str, str]]:
         """Why nothing can be chosen for a cell that has something to choose from."""

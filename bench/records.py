@@ -13,12 +13,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from bench import files
+from bench.secrets import redacted
 from bench.settings import Settings
 
 SCHEMA = 1
+LIMIT = 2**27  # bytes of a record
+# in which libraries say whatever they like
+FREE_TEXT = (("failure", "exception"), ("failure", "log"), ("quality", "origin"))
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from schema n to n + 1
 
 Status = Literal[
@@ -58,6 +62,14 @@ class Failure(Settings):
     bytes_free: int | None = None
     inferred_from: str | None = None  # the name of the record that shows it, where the cell itself was not run
     log: tuple[str, ...] = ()  # the last lines of the log
+
+    @field_validator("exception", "log", mode="before")
+    @classmethod
+    def _can_be_written(cls, value: Any) -> Any:
+        """Names of files and what processes print need not be UTF-8."""
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace").decode()
+        return [cls._can_be_written(line) for line in value] if isinstance(value, list | tuple) else value
 
 
 class Point(Settings):
@@ -221,8 +233,12 @@ def path(results: Path, name: str) -> Path:
 
 
 def write(results: Path, record: Record) -> bool:
-    """Write `record` unless its cell has one already; whether it was written."""
-    content = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    """Write `record` unless its cell has one already; whether it was written. Secrets of the environment stay out."""
+    plain = record.model_dump(mode="json")
+    for part, name in FREE_TEXT:
+        if plain[part] is not None:
+            plain[part][name] = redacted(plain[part][name])
+    content = json.dumps(plain, indent=1, ensure_ascii=False)
     return files.write_once(path(results, record.name), content + "\n")
 
 
@@ -240,7 +256,7 @@ def _explained(content: str | bytes) -> Record:
     try:
         data = json.loads(content)
         json.dumps(data, ensure_ascii=False).encode()  # half a pair of surrogates, which no file can hold
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
         raise ValueError("no record: schema_version is missing")
@@ -267,7 +283,7 @@ def read_folder(records: Path, names: set[str] | None = None) -> Reading:
         if names is not None and file.stem not in names:
             continue
         try:
-            record = parse(file.read_bytes())
+            record = parse(files.read(file, LIMIT))
             if record.name != file.stem:
                 raise ValueError(f"its name is {record.name}")
             reading.records.append(record)

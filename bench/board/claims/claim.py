@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from bench import files
-from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
+from bench.reading import read_yaml
+from bench.settings import InputError, Problem, Settings, parse, shown, unknown
 
 METHODS = (  # boards do not import methods; a test compares
     *("adapter", "bitfit", "compacter", "deep_prompts", "full", "idpg", "late_prompt", "linear_probe", "p_tuning"),
