@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +156,10 @@ def find(matrix: str) -> Path:
     names = files.shipped_names("matrices", ".yaml")
     if matrix in names:
         return files.shipped("matrices") / f"{matrix}.yaml"
+    if os.path.lexists(matrix):
+        raise InputError(matrix, [Problem("file", "found no regular file, expected one")])
+    if Path(matrix).name != matrix:
+        raise InputError(matrix, [Problem("file", "found none of this name, expected one")])
     raise InputError("matrix", [Problem("MATRIX", f"{unknown(matrix, names)}, or a YAML file")])
 
 

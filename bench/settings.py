@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 MOST_SHOWN = 100  # problems of a file
+WIDEST = 1500  # characters of a line about one
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # what a terminal obeys, or cannot show
 
 
 class Settings(BaseModel):
@@ -39,7 +41,7 @@ class InputError(ValueError):
         lines = [f"{file}: {problem}" for problem in self.problems[:MOST_SHOWN]]
         if (more := len(self.problems) - MOST_SHOWN) > 0:
             lines.append(f"{file}: and {more} more like these")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(CONTROL.sub(lambda found: repr(found[0])[1:-1], line[:WIDEST]) for line in lines))
 
 
 class Unsupported(RuntimeError):

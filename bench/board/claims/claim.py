@@ -43,7 +43,8 @@ class OfMethod(Settings):
         return self
 
     def holds(self, method: Mapping[str, Any]) -> bool:
-        deep = self.depth_from is None or method.get("depth", -1) >= self.depth_from
+        depth = method.get("depth")
+        deep = self.depth_from is None or (isinstance(depth, int) and depth >= self.depth_from)
         return _among(method, "kind", self.kind) and _among(method, "generator", self.generator) and deep
 
 
