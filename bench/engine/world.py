@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import deepspeed
@@ -13,6 +14,9 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 
+from bench.heartbeat import pulse
+
+WAIT = timedelta(days=1)  # of a rank in a collective: for how long it may hang, the run says
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -35,14 +39,15 @@ class World:
                 os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
             os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_SIZE="1")
         _leave_out_shared_memory()
-        deepspeed.init_distributed(auto_mpi_discovery=False)
+        deepspeed.init_distributed(auto_mpi_discovery=False, timeout=WAIT)
         accelerator: Any = get_accelerator()
         device = torch.device("cpu")
         if accelerator.device_name() != "cpu":  # LOCAL_RANK, not RANK, is a device index
             device = torch.device(accelerator.device_name(int(os.environ["LOCAL_RANK"])))
             accelerator.set_device(device.index)
         dist = torch.distributed
-        return cls(dist.get_rank(), dist.get_world_size(), device, socket.gethostname())
+        host = os.environ.get("BENCH_HOST") or socket.gethostname()  # as a hostfile has it
+        return cls(dist.get_rank(), dist.get_world_size(), device, host)
 
     @classmethod
     def pretend(cls, size: int) -> World:
@@ -58,6 +63,7 @@ class World:
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in the order of ranks."""
+        pulse.mark()
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
         return values

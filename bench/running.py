@@ -1,0 +1,222 @@
+"""The loop of a run: which group serves which cell on which slots, and what becomes of groups that fail."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from bench import endings, group, launch, records
+from bench.cells import Cell
+from bench.group import Running
+from bench.launch import Event, Launch, LaunchError, Watch
+from bench.leases import Leases
+from bench.processes import deaf
+from bench.records import Failure
+from bench.schedule import Lane, Place, Pool
+from bench.waiting import Waiting
+
+AHEAD = 2  # cells that a group has at a time, so that it never waits for the next one, while there are many
+PROBE_SECONDS = 20.0  # without progress, after which its hosts are asked whether they are there
+STARTS = 2  # how often in a row processes may die before their first cell, on one host
+ONCE_MORE = 1  # how often a cell that lost its host goes elsewhere
+LONGER = 3  # times the limit for what tells little while it lasts:
+SLOW_PHASES = ("", "load", "setup", "cache")
+
+
+class Serving:
+    """A group and the cells it was given, the first of which it runs."""
+
+    def __init__(self, lane: Lane, running: Running):
+        self.lane, self.running = lane, running
+        self.cells: list[Cell] = []
+        self.served = 0
+        self.closed = False  # nothing more will be given
+        self.probed = time.monotonic()
+        self.probe: Future[list[str]] | None = None
+        self.stalled: float | None = None  # the limit it went beyond
+        self.lost: list[str] = []  # hosts that do not answer
+
+    @property
+    def idle(self) -> float:
+        """Seconds without progress of any rank."""
+        return time.monotonic() - self.running.news
+
+    def limit(self, timeout: float) -> float:
+        """Seconds after which it is taken to hang."""
+        phase = self.running.beats[0].phase if self.running.beats else ""
+        return timeout * (LONGER if phase in SLOW_PHASES else 1)
+
+
+class Run:
+    """One `bench run` while it runs; a context manager that ends what is left of its groups."""
+
+    def __init__(self, how: Launch, pool: Pool, folder: Path, leases: Leases, watch: Watch):
+        self.how, self.pool, self.folder, self.leases, self.watch = how, pool, folder, leases, watch
+        self.slots = dict(pool.hosts)
+        self.groups: list[Serving] = []
+        self.lost: dict[str, list[Failure]] = {}  # of each cell, runs of it that ended with a host
+        self.failed_starts: Counter[str] = Counter()  # by host, since the last that went well
+        self.probes = ThreadPoolExecutor(8, "probe")
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with deaf():
+            for one in self.groups:
+                one.running.stop("the run is over")
+            for one in self.groups:
+                one.running.end()
+            self.probes.shutdown(cancel_futures=True)
+
+    def serve(self, cells: list[Cell]) -> None:
+        """Until each of `cells` has a record. LaunchError when that cannot be."""
+        self.waiting = Waiting(cells, self.how, self.leases, self.watch)
+        while self.waiting or self.groups:
+            for one in list(self.groups):
+                self._follow(one)
+            self.waiting.look_elsewhere()
+            self._drop_impossible()
+            for one in self.groups:
+                self._feed(one)
+            self._start()
+            time.sleep(launch.POLL_SECONDS)
+
+    def _drop_impossible(self) -> None:
+        """Cells for which too few slots are left, now that hosts were set aside."""
+        if not self.pool.total:
+            raise LaunchError("no host is left; cells without a record run when `bench run` is started again")
+        for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
+            why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
+            for cell in self.waiting.lanes.pop(lane):
+                before = self.lost.get(cell.name, [])
+                failure = before[-1] if before else Failure(phase="start", rank=None, host=None, exception=why)
+                self.waiting.fail(cell, "node_lost", failure, before[:-1])
+
+    def _start(self) -> None:
+        """Groups wherever there are cells and slots for them."""
+        for lane in self.pool.order(self.waiting.lanes):
+            while self.waiting.count(lane) and (place := self.pool.place(lane)) is not None:
+                cell = self.waiting.take(lane)
+                if cell is None:
+                    self.pool.free(place)
+                    break
+                self._begin(lane, place, cell)
+
+    def _begin(self, lane: Lane, place: Place, cell: Cell) -> None:
+        work = Path(tempfile.mkdtemp(dir=self.folder, prefix="group-"))
+        taken = {one.running.group.port for one in self.groups}
+        try:
+            planned = group.planned(place, self.slots, work, tuple(self.how.arguments), taken)
+        except OSError as error:  # nobody knows where that host is
+            self.pool.free(place)
+            self._lose(place.hosts[0], str(error))
+            self.waiting.give_back([cell])
+            return
+        head = {"results": str(self.how.results.resolve()), "commits": self.how.commits}
+        one = Serving(lane, Running(planned, self.how.launcher, "bench.worker", self.leases.lease, head))
+        self.groups.append(one)
+        self._give(one, cell)
+
+    def _give(self, one: Serving, cell: Cell) -> None:
+        one.cells.append(cell)
+        line = launch.line_of(cell, self.how, self.lost.get(cell.name, []))
+        self.waiting.patiently(lambda: one.running.feed(line))
+
+    def _feed(self, one: Serving) -> None:
+        """Cells for a group that has too few, or word that there are no more."""
+        if one.closed or one.running.over:
+            return
+        groups = sum(other.lane == one.lane for other in self.groups)
+        ahead = AHEAD if self.waiting.count(one.lane) > AHEAD * groups else 1
+        like = one.cells[-1] if one.cells else None
+        while len(one.cells) < ahead and (cell := self.waiting.take(one.lane, like)) is not None:
+            self._give(one, cell)
+        if not one.cells:
+            self.waiting.patiently(lambda: one.running.feed({"end": True}))
+            one.closed = True
+
+    def _follow(self, one: Serving) -> None:
+        """What a group has done since the last look, and whether it goes on."""
+        one.running.look()
+        self._tell(one)
+        recorded = self._collect(one)
+        over = one.running.over or (one.running.failing and recorded)
+        if over or (one.idle > PROBE_SECONDS and one.cells and self._hosts_lost(one)):
+            self._settle(one)
+        elif one.idle > one.limit(self.how.timeout) and (one.cells or one.closed):
+            one.stalled = one.limit(self.how.timeout)
+            self._settle(one)
+
+    def _tell(self, one: Serving) -> None:
+        beat = next((beat for beat in one.running.beats if beat.cell), None)
+        if beat is not None and one.cells and beat.cell == one.cells[0].name:
+            self.watch(Event("progress", beat.cell, beat.phase, beat.step, beat.steps))
+        for told in {beat.trouble for beat in one.running.beats if beat.trouble}:
+            self.waiting.note(told)
+
+    def _collect(self, one: Serving) -> bool:
+        """Takes its cells that have a record; whether there were any."""
+        before = one.served
+        while one.cells and records.path(self.how.results, one.cells[0].name).is_file():
+            one.served += 1
+            for host in one.running.group.place.hosts:
+                self.failed_starts.pop(host, None)
+            self.waiting.done(one.cells.pop(0))
+        return one.served > before
+
+    def _hosts_lost(self, one: Serving) -> bool:
+        """Whether some of its hosts do not answer any more; they are asked in the background, now and then."""
+        if one.probe is None and time.monotonic() - one.probed > PROBE_SECONDS:
+            one.probe = self.probes.submit(endings.unreachable, one.running)
+        if one.probe is not None and one.probe.done():
+            one.lost, one.probe, one.probed = one.probe.result(), None, time.monotonic()
+        return bool(one.lost)
+
+    def _settle(self, one: Serving) -> None:
+        """The end of a group: a record for the cell that was running, the others go back."""
+        one.running.end(one.lost)
+        self.groups.remove(one)
+        self.pool.free(one.running.group.place)
+        self._collect(one)
+        begun = {beat.cell for beat in one.running.beats}
+        running = one.cells.pop(0) if one.cells and one.cells[0].name in begun else None
+        self.waiting.give_back(one.cells)
+        if running is None and (one.served or one.closed):
+            return
+        if not one.lost and endings.root(one.running.exits) is None:
+            one.lost = endings.unreachable(one.running)
+        for host in one.lost:
+            self._lose(host, "does not answer")
+        if running is not None:
+            self._fail(one, running)
+        elif not one.lost:
+            self._count_failed_start(one)
+
+    def _fail(self, one: Serving, cell: Cell) -> None:
+        """`cell` was running when its group ended."""
+        status, failure = endings.failure_of(one.running, cell.name, one.lost, one.stalled)
+        before = self.lost.setdefault(cell.name, [])
+        if status == "node_lost" and len(before) < ONCE_MORE:
+            before.append(failure)
+            self.waiting.note(f"{cell.name}: {failure.exception}; it is run once more elsewhere")
+            self.waiting.give_back([cell])
+        else:
+            self.waiting.fail(cell, status, failure, before)
+
+    def _count_failed_start(self, one: Serving) -> None:
+        """Processes that ended before their first cell: some times in a row on a host, and it is set aside."""
+        for host in endings.silent(one.running):
+            self.failed_starts[host] += 1
+            if self.failed_starts[host] >= STARTS:
+                self._lose(host, f"processes do not start there; see {one.running.work / 'log'}")
+        if not self.pool.total:
+            raise launch.start_error(one.running)
+
+    def _lose(self, host: str, why: str) -> None:
+        if host in self.pool.hosts:
+            self.pool.lose(host)
+            self.waiting.note(f"{host} is set aside: {why}")
