@@ -141,7 +141,8 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
 def start_error(running: Running) -> LaunchError:
     """What was started, and the end of its log."""
     command = running.launcher.command(running.group)
-    return LaunchError(f"{shlex.join(command)}\n" + "\n".join(running.log()))
+    lines = [f"the processes could not be started: {shlex.join(command)}", *running.log()]
+    return LaunchError("\n".join(lines))
 
 
 def example(lane: Lane, hosts: Mapping[str, int], launch: Launch) -> list[str]:
