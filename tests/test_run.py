@@ -270,10 +270,7 @@ def test_processes_that_cannot_start_are_reported_with_their_log(write_matrix, t
     hostfile.write_text("no-such-host.invalid slots=1\n")
     done = bench("run", write_matrix(), "--results", tmp_path / "r", "--hostfile", hostfile)
     assert done.returncode == 1 and "no host is left" in done.stdout
-    assert (
-        "no-such-host.invalid is set aside: " in done.stdout
-        and "Traceback (most recent call last):\n  File" not in done.stderr
-    )
+    assert "no-such-host.invalid is set aside: " in done.stdout and not done.stderr
     assert not records.recorded(tmp_path / "r")
 
 
