@@ -92,7 +92,7 @@ class Run:
             raise LaunchError(NO_HOST)
         for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
             why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
-            for cell in self.waiting.lanes.pop(lane):
+            while (cell := self.waiting.take(lane)) is not None:
                 before = self.lost.get(cell.name, [])
                 failure = before[-1] if before else Failure(phase="start", rank=None, host=None, exception=why)
                 self.waiting.fail(cell, "node_lost", failure, before[:-1])
