@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.group import Running
+from bench.guard import ORDERS
 from bench.heartbeat import Beat, Exit
 from bench.records import Failure, Status
 
+ASKS, ASK_SECONDS = 3, 5.0
 TOLD = 3  # exit status of a rank that has told how its cell failed
 STOPPED = ("stopped", "tracing-stop")  # states of a process that does not run
 
 
 def unreachable(group: Running) -> list[str]:
-    """Those of its hosts that do not answer; takes a few seconds when there are any."""
-    hosts = group.group.place.hosts
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        answers = list(pool.map(group.launcher.reachable, hosts))
-    return [host for host, answer in zip(hosts, answers, strict=True) if not answer]
+    """Those of its hosts that do not answer, asked some times; takes up to a minute when there are any."""
+    left = list(group.group.place.hosts)
+    for ask in range(ASKS):
+        time.sleep(ASK_SECONDS if ask else 0)
+        with ThreadPoolExecutor(len(left)) as pool:
+            answers = list(pool.map(group.launcher.reachable, left))
+        left = [host for host, answer in zip(left, answers, strict=True) if not answer]
+        if not left:
+            break
+    return left
 
 
 def failure_of(group: Running, cell: str, lost: list[str], limit: float | None) -> tuple[Status, Failure]:
@@ -51,6 +59,8 @@ def how(group: Running) -> str:
     """In words: by its guards, else by the first process that DeepSpeed's launcher saw end, else by the launcher."""
     if (first := root(group.exits)) is not None:
         return how_ended(first.code)
+    if orders := {one.order for one in group.exits if one.order} & set(ORDERS):
+        return ", ".join(sorted(orders))
     named = re.findall(r"exits with return code = (-?\d+)", "\n".join(group.log(200)))
     return how_ended(int(named[-1]) if named else group.session.poll())
 

@@ -60,22 +60,22 @@ class Launch:
     results: Path
     hostfile: Path | None = None
     arguments: list[str] = field(default_factory=list)  # further ones for what starts the ranks
-    launcher: Launcher = launchers.LAUNCHERS[launchers.DEFAULT]
+    launcher: Launcher = field(default_factory=launchers.DeepSpeed)
     timeout: float = TIMEOUT_SECONDS  # seconds without progress after which a group is ended
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
     started: str = field(default_factory=records.now)
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
 
-    def hosts(self, cells: Iterable[Cell]) -> dict[str, int]:
-        """Slots by host. Without a hostfile this machine's: a GPU each, or one group at a time where there is none.
+    def hosts(self, widest: int) -> dict[str, int]:
+        """Slots by host. Where nothing names hosts, this machine's: its GPUs, or one group at a time without any.
 
-        InputError when `cells` need more, or this machine lacks what the launcher needs for others.
+        InputError when a cell on `widest` ranks needs more, or this machine lacks what the launcher needs for others.
         """
-        widest = max((cell.ranks for cell in cells), default=1)
-        found = read_hostfile(self.hostfile) if self.hostfile else {HERE: _gpus() or widest}
+        named = read_hostfile(self.hostfile) if self.hostfile else self.launcher.hosts()
+        found = named or {HERE: _gpus() or widest}
         if sum(found.values()) < widest:
-            where = str(self.hostfile) if self.hostfile else "this machine"
+            where = str(self.hostfile or ("this machine" if named is None else self.launcher.name))
             message = f"found {sum(found.values())}, expected at least {widest}"
             raise InputError(where, [Problem("slots", message)])
         elsewhere = len(found) > 1 or not is_here(next(iter(found)))
@@ -84,7 +84,7 @@ class Launch:
         return found
 
     def lane(self, cell: Cell) -> Lane:
-        shared = self.hostfile is not None or _gpus() > 0
+        shared = self.hostfile is not None or self.launcher.name != launchers.DEFAULT or _gpus() > 0
         return Lane(cell.ranks, cell.name in self.exclusive or not shared)
 
 
@@ -101,20 +101,6 @@ def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
     return [cell for cell in cells if cell.name not in done]
 
 
-def lanes(cells: Iterable[Cell], launch: Launch) -> dict[Lane, list[Cell]]:
-    """By what one group can serve, those that share data and weights together."""
-    found: dict[Lane, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(launch.lane(cell), []).append(cell)
-    # small micro-batches first: where one runs out of memory, larger ones need not run
-    return {lane: sorted(several, key=lambda cell: (shared(cell), cell.micro)) for lane, several in found.items()}
-
-
-def shared(cell: Cell) -> tuple[str, str, str, str]:
-    """Data and weights, which a group keeps from one cell to the next."""
-    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label)
-
-
 def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     """Runs every cell; afterwards each has a record, made here or by another run on the same results.
 
@@ -122,7 +108,7 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     """
     from bench.running import Run
 
-    hosts = launch.hosts(cells)
+    hosts = launch.hosts(max((cell.ranks for cell in cells), default=1))
     with (
         run_folder(launch.results) as folder,
         Leases(launch.results, folder) as leases,
@@ -132,15 +118,14 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
 
 
 def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> Running:
-    """One group of `ranks` processes of `module`, until it ends. LaunchError when there is no place for it.
+    """One group of `ranks` processes of `module`, until it ends. InputError as in `Launch.hosts`.
 
     `look` is called all the while, and once at the end. When it raises, the group is ended.
     """
-    hosts = {HERE: ranks} if launch.hostfile is None else read_hostfile(launch.hostfile)
+    hosts = launch.hosts(ranks)
     place = Pool(hosts).place(Lane(ranks))
-    if place is None:
-        raise LaunchError(f"found {sum(hosts.values())} slots, expected at least {ranks}")
-    made = group.planned(place, hosts, work, tuple(launch.arguments), set())
+    assert place is not None, "that it fits was checked"
+    made = group.planned(place, hosts, work, tuple(launch.arguments), set(), launch.launcher)
     with Leases(launch.results, work.parent) as leases:
         running = Running(made, launch.launcher, module, leases.lease, {})
         try:
@@ -156,14 +141,17 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
 def start_error(running: Running) -> LaunchError:
     """What was started, and the end of its log."""
     command = running.launcher.command(running.group)
-    return LaunchError(f"{shlex.join(command)}\n" + "\n".join(running.log()))
+    lines = [f"the processes could not be started: {shlex.join(command)}", *running.log()]
+    return LaunchError("\n".join(lines))
 
 
 def example(lane: Lane, hosts: Mapping[str, int], launch: Launch) -> list[str]:
     """The command of one group, for people."""
     place = Pool(hosts).place(lane)
     assert place is not None, "that all fit was checked"
-    return launch.launcher.command(group.planned(place, hosts, Path("QUEUE"), tuple(launch.arguments), set()))
+    return launch.launcher.command(
+        group.planned(place, hosts, Path("QUEUE"), tuple(launch.arguments), set(), launch.launcher)
+    )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import ipaddress
 import os
 import re
 import shlex
@@ -43,8 +44,11 @@ def ssh_command(host: str) -> list[str]:
 
 
 def run_on(host: str, command: Sequence[str], seconds: float, stdin: str = "") -> Done:
-    """`command` on `host` by ssh, for at most so long; what is left of it here then is killed."""
-    return run_here([*ssh_command(host), shlex.join(command)], seconds, stdin)
+    """`command` on `host` by ssh, for at most so long; what is left of it here then is killed. 127: no ssh here."""
+    try:
+        return run_here([*ssh_command(host), shlex.join(command)], seconds, stdin)
+    except FileNotFoundError as error:
+        return Done(127, "", str(error))
 
 
 def run_here(command: Sequence[str], seconds: float, stdin: str = "") -> Done:
@@ -85,6 +89,7 @@ def address_of(host: str) -> str:
         return outer[0]
     if found or is_here(host):
         return own_address()
-    if addresses := run_on(host, ["hostname", "-I"], REACH_SECONDS).output.split():
-        return addresses[0]
+    for word in run_on(host, ["hostname", "-I"], REACH_SECONDS).output.split():
+        with contextlib.suppress(ValueError):  # what a shell prints at its start
+            return str(ipaddress.ip_address(word))
     raise OSError(f"{host}: its name resolves to no address, and ssh does not reach it either")

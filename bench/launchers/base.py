@@ -38,11 +38,22 @@ class Group:
 
 
 class Launcher(Protocol):
-    name: str  # as `--launcher` takes it
-    hides: tuple[str, ...]  # how variables begin that its command is not to see
+    @property
+    def name(self) -> str:
+        """As `--launcher` takes it."""
+        ...
+
+    @property
+    def hides(self) -> tuple[str, ...]:
+        """How variables begin that its command is not to see."""
+        ...
 
     def missing(self) -> str | None:
         """What this machine lacks for it, in a sentence with what to do; None: nothing."""
+        ...
+
+    def hosts(self) -> dict[str, int] | None:
+        """Hosts and their slots where there is no hostfile; None: this machine. InputError when it needs one."""
         ...
 
     def command(self, group: Group) -> list[str]:
@@ -51,6 +62,10 @@ class Launcher(Protocol):
 
     def variables(self, group: Group) -> dict[str, str]:
         """To be set for the command, beside the user's own."""
+        ...
+
+    def address(self, host: str) -> str:
+        """Where the other hosts reach it. OSError when there is no telling."""
         ...
 
     def reachable(self, host: str) -> bool:

@@ -32,7 +32,7 @@ def run(
     by_ranks: dict[int, list[Probe]] = {}
     for probe in probes:
         by_ranks.setdefault(probe.cell.ranks, []).append(probe)
-    where.hosts(probe.cell for probe in probes)  # a hostfile with too few slots is known before anything starts
+    where.hosts(max(by_ranks))  # a hostfile with too few slots is known before anything starts
     verdicts: dict[str, Verdict] = {}
     environment: Environment | None = None
     with launch.run_folder(where.results) as folder:
