@@ -5,6 +5,7 @@ Which process is next and at what moment is drawn from a seed; what it is doing 
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -86,19 +87,24 @@ class Chaos:
 
     def _wait(self) -> None:
         """For a moment to kill at: any, or while a rank trains, or when cells have just ended; and somewhat later."""
-        before, more = len(records.recorded(self.results)), self.chance.choice((1, 2, 3))
+        before, more = self._written(), self.chance.choice((1, 2, 3))
         until: Callable[[], object] = self.chance.choice(
             (
                 lambda: True,
                 self._in_training,
                 self._in_training,
-                lambda: len(records.recorded(self.results)) >= before + more,
+                lambda: len(self._written() - before) >= more,
             )
         )
         end = time.monotonic() + PATIENCE_SECONDS
         while not until() and time.monotonic() < end and any(run.poll() is None for run in self.runs):
             time.sleep(0.05)
         time.sleep(self.chance.uniform(0, 2))
+
+    def _written(self) -> set[tuple[str, int]]:
+        """Records, each with its inode, since one may be written again after `--retry`."""
+        folder = records.folder(self.results)
+        return {(file.name, file.inode()) for file in os.scandir(folder)} if folder.is_dir() else set()
 
     def _in_training(self) -> bool:
         told = [beat for file in self.results.glob(".run/*/*/beat-0.json") for beat in heartbeat.read(file.parent, 1)]

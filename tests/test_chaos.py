@@ -1,4 +1,4 @@
-"""Whatever is killed whenever: each cell ends with one valid record, and what it says is what an undisturbed run says."""
+"""Whatever is killed whenever: each cell ends with one valid record, which says what that of an undisturbed run says."""
 
 from __future__ import annotations
 
