@@ -30,9 +30,12 @@ def forget(results: Path, cells: Collection[str], retry: Collection[str]) -> lis
 
 def _forget_one(file: Path, retry: Collection[str]) -> None:
     """Read just before, since another run may have tried it again meanwhile: its result must not be lost."""
-    with contextlib.suppress(ValueError, FileNotFoundError):
-        if records.read(file).status in retry:
-            file.unlink()
+    try:
+        record = records.read(file)
+    except (ValueError, OSError):
+        return
+    if record.status in retry:
+        file.unlink(missing_ok=True)
 
 
 def unreadable(results: Path, cells: Collection[str]) -> dict[str, str]:

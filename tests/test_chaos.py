@@ -1,4 +1,4 @@
-"""Whatever is killed whenever: each cell ends with one valid record, which says what that of an undisturbed run says."""
+"""Whatever is killed whenever: each cell ends with one valid record, which says what an undisturbed run's says."""
 
 from __future__ import annotations
 
