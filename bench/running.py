@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from bench import endings, group, launch, records
+from bench import endings, files, group, launch, records
 from bench.cells import Cell
 from bench.group import Running
 from bench.launch import Event, Launch, LaunchError, Watch
@@ -162,7 +162,7 @@ class Run:
     def _collect(self, one: Serving) -> bool:
         """Takes its cells that have a record; whether there were any."""
         before = one.served
-        while one.cells and records.path(self.how.results, one.cells[0].name).is_file():
+        while one.cells and files.there(records.path(self.how.results, one.cells[0].name)):
             one.served += 1
             for host in one.running.group.place.hosts:
                 self.failed_starts.pop(host, None)
