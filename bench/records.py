@@ -185,6 +185,7 @@ class Environment(Settings):
     threads: int  # of torch, per rank
     kernels: str | None = None  # the form of what perturbs: reference, compiled or triton
     launcher: str
+    alone: bool | None = None  # whether these hosts were kept for the cell
 
 
 class Record(Settings):

@@ -100,7 +100,7 @@ class Session:
             self.say(f"not run: {line}: --retry {retry.UNREADABLE} sets it aside and runs its cell")
         alone = frozenset(cell.name for cell in left if self.exclusive(cell))
         where = self.where.launch(self.results, alone)
-        hosts = where.hosts(max((cell.ranks for cell in left), default=1))
+        hosts = where.hosts(max(cell.ranks for cell in left)) if left else {}
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
             for lane, count in Counter(map(where.lane, left)).items():
@@ -145,7 +145,7 @@ class Session:
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
         except LaunchError as error:
-            self.say(f"the processes could not be started: {error}")
+            self.say(str(error))
             return False
         self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
         return True

@@ -394,7 +394,7 @@ def test_no_two_long_names_are_one(checkpoint: Path, tmp_path: Path, expand: Exp
     zero.write_text("{}")
     others = {
         "zero": {"path": str(zero)},
-        "task": {"name": "toy-foreign-0", "masked": "{text} and a template of many words {mask} which is told"},
+        "task": {"name": "toy-foreign-0", "masked": "{sentence} and a template of many words {mask} which is told"},
         "method": {
             "kind": "peft",
             "config": {"peft_type": "LORA", "target_modules": ["query", "key", "value", "dense"]},

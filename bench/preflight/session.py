@@ -62,7 +62,7 @@ def command(name: str, where: Launch, as_json: bool) -> int:
     try:
         report = preflight(loaded.name, loaded.expand(), where, console)
     except LaunchError as error:
-        say(console, f"the processes could not be started: {error}")
+        say(console, str(error))
         return 1
     if as_json:
         print(json.dumps(report.content(), indent=1, ensure_ascii=False))
