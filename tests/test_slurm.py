@@ -99,6 +99,8 @@ def test_an_allocation_that_cannot_be_read_names_the_variable(
 def test_outside_of_an_allocation(stand_ins) -> None:
     assert allocation() is None
     assert "inside salloc or sbatch" in (Slurm().missing() or "")
+    with pytest.raises(InputError, match="--launcher slurm: SLURM_JOB_ID is not set"):
+        Slurm().hosts()
 
 
 def group(work: Path, place: Place = PLACE, arguments: tuple[str, ...] = ()) -> Group:
