@@ -24,7 +24,8 @@ DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 MatrixArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped matrix.")]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of records and boards.")]
 HostfileOption = Annotated[Path | None, typer.Option(help="Hosts and slots, as deepspeed reads them.")]
-LauncherOption = Annotated[list[str] | None, typer.Option(help="Passed on to deepspeed as it is.")]
+LauncherOption = Annotated[str, typer.Option(help="What starts ranks on the hosts: see `bench list launchers`.")]
+ArgumentOption = Annotated[list[str] | None, typer.Option(help="Passed on to the launcher as it is.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
@@ -52,7 +53,11 @@ def run(
     hostfile: HostfileOption = None,
     retry: Annotated[list[str] | None, typer.Option(help="Run cells again whose record has this status.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many cells.")] = None,
-    launcher_argument: LauncherOption = None,
+    launcher: LauncherOption = "pdsh",
+    launcher_argument: ArgumentOption = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds without progress of any rank, after which a cell is ended.")
+    ] = 600,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Check gradients first; what fails is not run.")
     ] = False,
@@ -70,13 +75,14 @@ def run(
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
     from bench.processes import stop_on_signals
-    from bench.session import Session
+    from bench.session import Session, Where
 
     stop_on_signals()
     if gpu_memory is not None and not skip_oom:
         fail("command line: --gpu-memory: expected --skip-oom with it")
     budget = budget_of(gpu_memory, reserve, remote=hostfile is not None) if skip_oom else None
-    session = Session(console, results, hostfile, launcher_argument or [])
+    where = Where(hostfile, tuple(launcher_argument or ()), launcher, timeout)
+    session = Session(console, results, where)
     try:
         raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight, predict, budget))
     except KeyboardInterrupt:
@@ -89,17 +95,19 @@ def preflight(
     matrix: MatrixArgument,
     results: ResultsOption = Path("results"),
     hostfile: HostfileOption = None,
-    launcher_argument: LauncherOption = None,
+    launcher: LauncherOption = "pdsh",
+    launcher_argument: ArgumentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the gradients of each method and ZeRO configuration of a matrix with one process of plain PyTorch."""
-    from bench.launch import Launch
     from bench.preflight.session import command
     from bench.processes import stop_on_signals
+    from bench.session import Where
 
     stop_on_signals()
     try:
-        raise typer.Exit(command(matrix, Launch(results, hostfile, launcher_argument or []), as_json))
+        where = Where(hostfile, tuple(launcher_argument or ()), launcher)
+        raise typer.Exit(command(matrix, where.launch(results), as_json))
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -252,6 +260,16 @@ def kernels(
     from bench.kernels.session import command
 
     raise typer.Exit(command(results, device, as_json))
+
+
+@app.command()
+def doctor(
+    hostfile: HostfileOption = None, results: ResultsOption = Path("results"), as_json: JsonOption = False
+) -> None:
+    """Say whether this machine, or every host of a hostfile, is fit to run, and what to do where it is not."""
+    from bench.doctor.session import command
+
+    raise typer.Exit(command(hostfile, results, as_json))
 
 
 @app.command("list")

@@ -38,7 +38,7 @@ def cache() -> Path:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: str | bytes) -> Generator[Path, None, None]:
+def _temporary(path: Path, content: str | bytes, mode: int) -> Generator[Path, None, None]:
     """A file beside `path` that holds `content`, on disk; gone afterwards unless it was moved away."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
@@ -48,23 +48,37 @@ def _temporary(path: Path, content: str | bytes) -> Generator[Path, None, None]:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Replace `path` as a whole, or leave it as it was."""
-    with _temporary(path, content) as temporary:
+    with _temporary(path, content, mode) as temporary:
         os.replace(temporary, path)
 
 
 def write_once(path: Path, content: str) -> bool:
     """Write `path` as a whole unless it is there already; whether it was written."""
-    with _temporary(path, content) as temporary:
-        try:
-            os.link(temporary, path)  # unlike os.replace, fails when the file exists
-        except FileExistsError:
-            return False
+    with _temporary(path, content, 0o644) as temporary:
+        return link(temporary, path)  # unlike os.replace, leaves a file that exists
+
+
+def link(source: Path, name: Path) -> bool:
+    """Give the file `source` a further name unless something has that; whether the file has it now."""
+    try:
+        os.link(source, name)
+    except FileExistsError:
+        return same(source, name)  # NFS may lose the answer to a link that was made, and ask again
     return True
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file. They are opened, at which NFS looks anew."""
+    try:
+        with one.open("rb") as first, other.open("rb") as second:
+            return os.path.sameopenfile(first.fileno(), second.fileno())
+    except FileNotFoundError:
+        return False

@@ -7,23 +7,6 @@ from pathlib import Path
 from bench.settings import InputError, Problem
 
 
-def include(hostfile: Path, ranks: int) -> str:
-    """DeepSpeed's `--include` for the first `ranks` slots of a hostfile: `host1:0,1@host2:0`.
-
-    InputError when it has fewer, or is no hostfile.
-    """
-    chosen: list[str] = []
-    left = ranks
-    for host, slots in read_hostfile(hostfile).items():
-        take = min(left, slots)
-        if take:
-            chosen.append(f"{host}:{','.join(map(str, range(take)))}")
-            left -= take
-    if left:
-        raise InputError(str(hostfile), [Problem("slots", f"found {ranks - left}, expected at least {ranks}")])
-    return "@".join(chosen)
-
-
 def read_hostfile(hostfile: Path) -> dict[str, int]:
     """Host to slots. InputError names the line that is none."""
     hosts: dict[str, int] = {}

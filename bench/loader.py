@@ -13,6 +13,7 @@ from bench import batches
 from bench.batches import EVALUATION_BATCH
 from bench.engine import World
 from bench.features import Features
+from bench.heartbeat import pulse
 from bench.prepare import Encodings
 from bench.stack import Batch, Below, Stream
 from bench.templates import Encoded
@@ -91,6 +92,7 @@ class Ahead(Iterator[Loaded]):
         loaded = self._futures.popleft().result()
         if loaded is None:
             raise StopIteration
+        pulse.mark()
         if loaded.ready is not None:
             _receive(loaded)
         return loaded

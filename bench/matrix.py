@@ -20,7 +20,7 @@ from bench.compatibility import problems as faults
 from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
 from bench.tuning import Expander, Expansion
 
-KEYS = ("name", "defaults", "axes", "include", "exclude", "tuning")
+KEYS = ("name", "defaults", "axes", "include", "exclude", "exclusive", "tuning")
 UNDECIDED = "found a list to choose from, expected `tuning: {seeds: [...]}` in the file, or several values of the axis"
 _OPTIONAL = {name: info for name, info in Cell.model_fields.items() if not info.is_required()}
 DEFAULTS: dict[str, object] = {
@@ -51,6 +51,7 @@ class Matrix:
     axes: Block | None = None
     include: list[Block] = field(default_factory=list)
     exclude: list[dict[str, Any]] = field(default_factory=list)
+    exclusive: list[dict[str, Any]] = field(default_factory=list)  # {}: every cell
     tuning_seeds: tuple[int, ...] = ()
 
     def expand(self) -> list[Cell]:
@@ -80,6 +81,10 @@ class Matrix:
         if problems:
             raise InputError(self.file, problems)
         return expander.made
+
+    def alone(self, cell: Cell) -> bool:
+        """Whether the cell gets its hosts to itself, as measurements of cost do."""
+        return any(all(matches(one, getattr(cell, name)) for name, one in rule.items()) for rule in self.exclusive)
 
     def _undecidable(self, candidate: Given, choices: Choices, cell: Cell) -> Iterator[tuple[str, str]]:
         """Why nothing can be chosen for a cell that has something to choose from."""
@@ -164,12 +169,9 @@ def load(matrix: str) -> Matrix:
         made.include.append(_block(made.reader, base, fields, path, problems))
     if not axes and not made.include:
         problems.append(Problem("axes", "missing, expected at least one of axes and include"))
-    for i, entry in enumerate(_list(data.get("exclude"), "exclude", problems)):
-        made.exclude.append(rule := _mapping(entry, f"exclude[{i}]", problems))
-        if not rule:
-            problems.append(Problem(f"exclude[{i}]", "found nothing in it, expected fields and values to leave out"))
-        for key in rule.keys() - set(SETTABLE):
-            problems.append(Problem(f"exclude[{i}].{key}", "unknown field: " + unknown(key, SETTABLE)))
+    made.exclude = _rules(data.get("exclude"), "exclude", problems)
+    everything = data.get("exclusive") is True
+    made.exclusive = [{}] if everything else _rules(data.get("exclusive") or None, "exclusive", problems)
     if "tuning" in data and (tuning := parse(Tuning, data["tuning"], "tuning", problems)) is not None:
         made.tuning_seeds = tuning.seeds
     problems += made.reader.problems
@@ -185,6 +187,17 @@ def _block(reader: Reader, base: Block, fields: Block, path: str, problems: list
     problems += [Problem(f"{path}.{name}", "missing, expected a value or a list of values") for name in sorted(missing)]
     reader.check(block)
     return block
+
+
+def _rules(value: object, name: str, problems: list[Problem]) -> list[dict[str, Any]]:
+    """Fields and values that cells may have."""
+    rules = [_mapping(entry, f"{name}[{i}]", problems) for i, entry in enumerate(_list(value, name, problems))]
+    for i, rule in enumerate(rules):
+        if not rule:
+            problems.append(Problem(f"{name}[{i}]", "found nothing in it, expected fields and values of cells"))
+        for key in rule.keys() - set(SETTABLE):
+            problems.append(Problem(f"{name}[{i}].{key}", "unknown field: " + unknown(key, SETTABLE)))
+    return rules
 
 
 def _mapping(value: object, path: str, problems: list[Problem]) -> dict[str, Any]:

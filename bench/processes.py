@@ -10,33 +10,51 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-
-@contextlib.contextmanager
-def processes(
-    arguments: list[str], log_file: Path, variables: dict[str, str]
-) -> Generator[subprocess.Popen[bytes], None, None]:
-    """The launcher and its ranks in one session, which ends with this block whatever happens."""
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            arguments,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=variables,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            with _deaf():
-                for ending in (signal.SIGTERM, signal.SIGKILL):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, ending)
-                        _wait(process, seconds=10)
-                process.wait()
-
-
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Session:
+    """What starts the ranks of a group here, in a session of its own with all that it starts."""
+
+    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str]):
+        with log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                arguments,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=variables,
+                start_new_session=True,
+            )
+
+    def poll(self) -> int | None:
+        """The exit status of the command; None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """To all of the session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def end(self, seconds: float) -> None:
+        """What is left of the session has so long to end by itself, then it is killed."""
+        with deaf():
+            if not self._wait(seconds):
+                self.signal(signal.SIGKILL)
+                self._wait(10)
+            self._process.wait()
+
+    def _wait(self, seconds: float) -> bool:
+        """Until no process of the session is left, at most so long; whether none is."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._process.poll()
+            try:
+                os.killpg(self._process.pid, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.05)
+        return False
 
 
 def stop_on_signals() -> None:
@@ -46,7 +64,7 @@ def stop_on_signals() -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Generator[None, None, None]:
+def deaf() -> Generator[None, None, None]:
     """A second Ctrl-C must not leave ranks behind."""
     before = [signal.signal(one, signal.SIG_IGN) for one in STOPS]
     try:
@@ -54,12 +72,3 @@ def _deaf() -> Generator[None, None, None]:
     finally:
         for one, handler in zip(STOPS, before, strict=True):
             signal.signal(one, handler)
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Until no process of the session is left, at most so long."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        process.poll()
-        os.killpg(process.pid, 0)  # ProcessLookupError: none left
-        time.sleep(0.05)

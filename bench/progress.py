@@ -23,6 +23,7 @@ class Display:
 
     def __init__(self, console: Console, total: int):
         self.console, self.total, self.done = console, total, 0
+        self.noted: set[str] = set()
         self.started = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -46,20 +47,28 @@ class Display:
         self.bar.stop()
 
     def __call__(self, event: Event) -> None:
-        if event.record is not None:
-            self._finished(event.record)
-        elif event.kind == "progress":
+        if event.kind == "done":
+            self._finished(event)
+        elif event.kind == "note":
+            self._note(event.note)
+        else:
             steps = f" {event.step}/{event.steps}" if event.phase == "train" else ""
             self.bar.update(self.task, running=f"{shortened(event.cell)} {event.phase}{steps}")
 
-    def _finished(self, record: Record) -> None:
+    def _finished(self, event: Event) -> None:
         self.done += 1
         self.bar.update(self.task, completed=self.done, speed=f"{self.seconds / self.done:.1f} s/cell")
-        self.bar.console.print(
-            f"[{self.done}/{self.total}] {shortened(record.name)}  {summary(record)}",
-            highlight=False,
-            markup=False,
-        )
+        how = summary(event.record) if event.record else "its record cannot be read"
+        self._print(f"[{self.done}/{self.total}] {shortened(event.cell)}  {how}")
+
+    def _note(self, text: str) -> None:
+        """Once each."""
+        if text not in self.noted:
+            self.noted.add(text)
+            self._print(text)
+
+    def _print(self, line: str) -> None:
+        self.bar.console.print(line, highlight=False, markup=False)
 
     @property
     def seconds(self) -> float:

@@ -194,6 +194,7 @@ class Record(Settings):
     memory: tuple[Memory, ...] = ()
     landscape: Surfaces | None = None
     predicted: Predicted | None = None
+    lost: tuple[Failure, ...] = ()  # runs of the cell before this one that ended with a host that vanished
     environment: Environment | None = None
     started: str  # ISO 8601, UTC
     finished: str

@@ -59,33 +59,46 @@ class Pool:
         """Whether a group would have a place if all slots were free."""
         return lane.ranks <= self.total
 
+    def order(self, lanes: Iterable[Lane]) -> list[Lane]:
+        """What is hardest to place comes first: the rest fills what it leaves.
+
+        Groups that are alone need whole hosts. Were they before wider ones, those would never again find as many hosts
+        free at one time, and would come last.
+        """
+        return sorted(lanes, key=lambda lane: (-self._width(lane), not lane.exclusive))
+
+    def _width(self, lane: Lane) -> int:
+        """Slots that a group has or keeps free."""
+        largest = sorted(self.hosts.values(), reverse=True)[: self._needed(lane.ranks)]
+        return sum(largest) if lane.exclusive else lane.ranks
+
     def place(self, lane: Lane) -> Place | None:
         """Takes slots for one group; None while there are none."""
-        if not self.possible(lane):
-            return None
-        chosen = self._chosen(lane)
-        if sum(len(self.open[host]) for host in chosen) < lane.ranks:
-            return None
         slots: list[tuple[str, tuple[int, ...]]] = []
         left = lane.ranks
-        for host in chosen:
+        for host in self._chosen(lane):
             taken = sorted(self.open[host])[:left]
             left -= len(taken)
             slots.append((host, tuple(taken)))
             self.open[host] -= self.open[host] if lane.exclusive else set(taken)
-        return Place(tuple(slots), lane.exclusive)
+        return Place(tuple(slots), lane.exclusive) if slots else None
 
     def _chosen(self, lane: Lane) -> list[str]:
-        """One host with just enough slots open, else the most open of as few as an empty pool would need."""
-        order = {host: number for number, host in enumerate(self.hosts)}
+        """The host with just enough slots open; before it the most open ones, where one host is not enough.
+
+        As few as an empty pool would need, or none. Of equal ones the first of the hostfile.
+        """
         open_ = {host: len(slots) for host, slots in self.open.items()}
         if lane.exclusive:
             open_ = {host: count for host, count in open_.items() if count == self.hosts[host]}
-        enough = [host for host, count in open_.items() if count >= lane.ranks]
-        if enough:
-            return [min(enough, key=lambda host: (open_[host], order[host]))]
-        most = sorted(open_, key=lambda host: (-open_[host], order[host]))
-        return most[: self._needed(lane.ranks)]
+        chosen: list[str] = []
+        left = lane.ranks
+        while left > 0 and open_:
+            enough = [host for host in open_ if open_[host] >= left]
+            host = min(enough, key=lambda one: open_[one]) if enough else max(open_, key=lambda one: open_[one])
+            left -= open_.pop(host)
+            chosen.append(host)
+        return chosen if left <= 0 and len(chosen) <= self._needed(lane.ranks) else []
 
     def _needed(self, ranks: int) -> int:
         """How many hosts so many ranks need when all slots are open."""
@@ -101,14 +114,10 @@ class Pool:
         """Gives back what `place` took; not of a host that was lost meanwhile."""
         for host, slots in place.slots:
             if host in self.open:
+                assert not self.open[host] & set(slots), f"slots {slots} of {host} are free already"
                 self.open[host] |= set(range(self.hosts[host])) if place.alone else set(slots)
 
     def lose(self, host: str) -> None:
         """Sets a host aside."""
         self.hosts.pop(host, None)
         self.open.pop(host, None)
-
-
-def order(lanes: Iterable[Lane]) -> list[Lane]:
-    """What is hardest to place comes first: the rest fills what it leaves."""
-    return sorted(lanes, key=lambda lane: (not lane.exclusive, -lane.ranks))

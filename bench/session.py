@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 
-from bench import board, cards, launch, matrix, ready, records, sources
+from bench import board, cards, launch, launchers, matrix, ready, records, sources
 from bench.cells import Cell
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
@@ -38,12 +39,26 @@ class Stage:
     done: bool = False  # and all say ok
 
 
+@dataclass(frozen=True)
+class Where:
+    """On which hosts, by what, and for how long without progress."""
+
+    hostfile: Path | None = None
+    arguments: tuple[str, ...] = ()
+    launcher: str = launchers.DEFAULT
+    timeout: float = launch.TIMEOUT_SECONDS
+
+    def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
+        launcher = launchers.chosen(self.launcher, results)
+        return Launch(results, self.hostfile, list(self.arguments), launcher, self.timeout, exclusive)
+
+
 @dataclass
 class Session:
     console: Console
     results: Path
-    hostfile: Path | None = None
-    arguments: list[str] = field(default_factory=list)
+    where: Where = field(default_factory=Where)
+    exclusive: Callable[[Cell], bool] = field(default=lambda cell: False)
 
     def run(
         self,
@@ -61,6 +76,7 @@ class Session:
         """
         loaded = matrix.load(name)
         cells = loaded.expansion()
+        self.exclusive = loaded.alone
         how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
         waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
         first = self._stage(cells.first(), how, waiting)
@@ -80,11 +96,13 @@ class Session:
         if not how.dry:
             self._forget(cells, how.retry)
         left = launch.pending(cells, self.results)[: how.limit]
-        where = Launch(self.results, self.hostfile, self.arguments)
+        alone = frozenset(cell.name for cell in left if self.exclusive(cell))
+        where = self.where.launch(self.results, alone)
+        hosts = where.hosts(max((cell.ranks for cell in left), default=1))
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
-            for group in launch.groups(left):
-                self.say(f"{len(group)} cells: {shlex.join(launch.command(group[0].ranks, Path('QUEUE'), where))}")
+            for lane, several in launch.lanes(left, where).items():
+                self.say(f"{len(several)} cells: {shlex.join(launch.example(lane, hosts, where))}")
             return Stage()
         started = True
         if left:

@@ -14,6 +14,7 @@ from bench import batches, environment, metrics
 from bench.cells import Cell
 from bench.engine import Engine, World, size
 from bench.features import Features, open_features
+from bench.heartbeat import pulse
 from bench.landscape import measure
 from bench.loader import Ahead, Loader, Request, evenly
 from bench.outcomes import Outcomes, outcomes
@@ -44,7 +45,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running cell tells: called by rank 0 as often as it evaluates, and at the start of each phase."""
+    """What a running cell tells, on every rank: at the start of each phase, and as often as it evaluates."""
 
     phase: str
     step: int
@@ -159,6 +160,7 @@ class _Run:
                 yield Request(self.encodings.train, ids, keys)
 
     def _step(self, step: int, shares: list[list[int]], loaded: Ahead) -> None:
+        pulse.tell(step=step + 1)
         tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
 
         def work() -> None:

@@ -1,8 +1,8 @@
-"""A process group that serves many cells: `deepspeed --module bench.worker FOLDER`.
+"""A process group that serves many cells: `python -m bench.worker FOLDER` on every rank, under its guard.
 
-FOLDER holds queue.json, the cells to run in their order; rank 0 tells how far it is in events.jsonl there. A record
-is written before anything is torn down. After a failure, or when memory does not come back, the group ends and the
-launcher starts another one for what is left.
+FOLDER holds queue.jsonl, the cells to run in their order, which the run goes on writing; each rank tells its guard how
+far it is. A record is written before anything is torn down. After a failure, or when memory does not come back, the
+group ends and the launcher starts another one for what is left.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ import torch
 from bench import records, sources
 from bench.cells import Cell, rebuild
 from bench.engine import World
+from bench.heartbeat import pulse
 from bench.profiler import PhaseClock
 from bench.records import Failure, Predicted, Record, Status
 from bench.settings import Unsupported
@@ -32,18 +34,19 @@ MAX_CELLS = 200  # of one group: every engine leaves a little behind
 MAX_LEAK_BYTES = 2 * 2**30  # growth of a rank's resident memory since its first cell
 FAILED = 3  # exit status after a failure
 ECHO_SECONDS = 10  # DeepSpeed's launcher looks at its processes once a second
+QUEUE_SECONDS = 0.02
+WRITE_SECONDS = 5
 
 
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
-    queue = json.loads((folder / "queue.json").read_text("utf-8"))
-    results = Path(queue["results"])
-    sources.use(queue["commits"])
+    group = json.loads((folder / "group.json").read_text("utf-8"))
+    results = Path(group["results"])
+    sources.use(group["commits"])
     world = World.join()
     base: int | None = None
-    for number, content in enumerate(queue["cells"], 1):
-        cell = rebuild(content)
-        serve(cell, world, results, folder, queue["predicted"].get(cell.name))
+    for number, line in enumerate(queue(folder / "queue.jsonl"), 1):
+        serve(rebuild(line["cell"]), world, results, line)
         gc.collect()
         if number == 1:
             gc.freeze()  # what the libraries are made of, which every collection and every ledger would look through
@@ -56,25 +59,57 @@ def main() -> None:
     world.leave()
 
 
-def serve(cell: Cell, world: World, results: Path, folder: Path, predicted: dict[str, Any] | None = None) -> None:
+def queue(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the queue, as they come, to its end."""
+    position = 0
+    while True:
+        with file.open("rb") as lines:  # anew each time: what storage shared by hosts has is looked up then
+            lines.seek(position)
+            whole, newline, _ = lines.read().rpartition(b"\n")
+        position += len(whole) + len(newline)
+        for one in whole.splitlines():
+            if "end" in (line := json.loads(one)):
+                return
+            yield line
+        if not whole:
+            time.sleep(QUEUE_SECONDS)
+
+
+def serve(cell: Cell, world: World, results: Path, line: dict[str, Any]) -> None:
     """Runs one cell and writes its record. A failure ends the process, after its record is written.
 
-    `predicted`: what a dry run gave, for the record.
+    `line` has, for the record, what a dry run gave and the runs before that ended with a host.
     """
-    dry = Predicted.model_validate(predicted) if predicted else None
-    events = Events(folder / "events.jsonl" if world.rank == 0 else None, cell.name)
+    dry = Predicted.model_validate(line["predicted"]) if line["predicted"] else None
+    known = {"predicted": dry, "lost": tuple(Failure.model_validate(one) for one in line["lost"])}
     clock, started = PhaseClock(), records.now()
+
+    def tell(progress: Progress) -> None:
+        pulse.tell(cell=cell.name, phase=progress.phase, step=progress.step, steps=progress.steps)
+
     try:
-        record = run_cell(cell, world, clock, events.progress)
+        record = run_cell(cell, world, clock, tell)
     except Exception as error:  # whatever it was, it is this cell's result
         traceback.print_exc()
         if is_echo(error):
             time.sleep(ECHO_SECONDS)
             os._exit(FAILED)
         failure = describe(error, clock.current, world)
-        end(results, cell.without_result(status_of(error), failure, started, dry))
+        end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known))
     if record is not None:
-        records.write(results, record.model_copy(update={"predicted": dry}))
+        write(results, record.model_copy(update=known))
+
+
+def write(results: Path, record: Record) -> None:
+    """As soon as there is room for it: what was measured is not lost to a full disk."""
+    while True:
+        try:
+            records.write(results, record)
+            return pulse.tell(trouble="")
+        except OSError as error:
+            where = f"{records.path(results, record.name)} cannot be written ({error.strerror}): waiting"
+            pulse.tell(phase="write", trouble=where)
+            time.sleep(WRITE_SECONDS)
 
 
 def is_echo(error: Exception) -> bool:
@@ -89,7 +124,7 @@ def is_echo(error: Exception) -> bool:
 
 def end(results: Path, record: Record) -> NoReturn:
     """The first rank to fail writes the record; the others hang in a collective and are ended by the launcher."""
-    records.write(results, record)
+    write(results, record)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(FAILED)  # teardown would wait for ranks that are stuck
@@ -125,21 +160,6 @@ def describe(error: Exception, phase: str, world: World) -> Failure:
 
 def _bytes(number: str, unit: str) -> int:
     return int(float(number) * 1024 ** "BKMG".index(unit[0].upper()))
-
-
-class Events:
-    """Lines for the launcher: which cell runs, in which phase, at which step."""
-
-    def __init__(self, file: Path | None, cell: str):
-        self.file, self.cell = file, cell
-
-    def progress(self, progress: Progress) -> None:
-        self._write({"phase": progress.phase, "step": progress.step, "steps": progress.steps})
-
-    def _write(self, event: dict[str, Any]) -> None:
-        if self.file is not None:
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"cell": self.cell, **event}) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 
+from bench.heartbeat import pulse
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -42,7 +44,8 @@ class World:
             device = torch.device(accelerator.device_name(int(os.environ["LOCAL_RANK"])))
             accelerator.set_device(device.index)
         dist = torch.distributed
-        return cls(dist.get_rank(), dist.get_world_size(), device, socket.gethostname())
+        host = os.environ.get("BENCH_HOST") or socket.gethostname()  # as a hostfile has it
+        return cls(dist.get_rank(), dist.get_world_size(), device, host)
 
     @classmethod
     def pretend(cls, size: int) -> World:
@@ -58,6 +61,7 @@ class World:
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in the order of ranks."""
+        pulse.mark()
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
         return values

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bench.heartbeat import pulse
 from bench.kernels.philox import normals
 from bench.stack import WORDS, Batch, Below
 from bench.tuned import Tuned
@@ -62,6 +63,7 @@ def losses(tuned: Tuned, planes: Plane, points: Tensor, rank: int, ranks: int) -
 @torch.no_grad()
 def at(tuned: Tuned, planes: Plane, points: Tensor) -> Tensor:
     """[N, B] float64 on the CPU: each example's loss at each of `points` [N, 2]; one forward."""
+    pulse.mark()
     batch = Batch.joined([planes.batch] * len(points))
     loss = tuned.loss(tuned.logits(batch, below=_moved(planes, points)), batch, reduction="none")
     return loss.double().cpu().view(len(points), -1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.engine import Engine
+from bench.heartbeat import pulse
 from bench.seeds import stream_seed
 from bench.stack import Batch
 
@@ -62,6 +63,7 @@ def losses(engine: Engine, batches: list[Batch], points: Tensor, seed: int) -> d
     common = [tuned.common(batch, tuned.first_trainable_depth) for batch in batches]
     columns: list[Tensor] = []
     for a, b in points.tolist():
+        pulse.mark()
         engine.load(Slice(trained, found, a, b))
         with torch.no_grad():
             logits = [tuned.logits(batch, below=below) for batch, below in zip(batches, common, strict=True)]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bench.schedule import Place
+from bench.settings import InputError, Problem
+
+# variables of the user that every rank has, wherever it runs; what a host has set itself goes before
+FORWARDED = (
+    *("BENCH_", "CUDA_", "DATASETS_", "DS_", "FI_", "GLOO_", "HF_", "KMP_", "MKL_", "NCCL_", "OMP_", "PYTORCH_"),
+    *("RDMAV_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "http_proxy", "https_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+KEPT_HERE = ("CUDA_VISIBLE_DEVICES", "BENCH_PULSE", "BENCH_HOST")  # what they say holds for one process
 
 
 @dataclass(frozen=True)
@@ -14,17 +25,35 @@ class Group:
     """One group of processes, before it is started."""
 
     place: Place
+    slots: Mapping[str, int]  # of each of its hosts, in all
     work: Path  # its folder, on disk that all its hosts share; group.json is there
     address: str  # where rank 0 listens, as the other hosts reach it
     port: int
-    arguments: tuple[str, ...] = field(default=())  # further ones of the user, for what starts the ranks
+    arguments: tuple[str, ...] = ()  # further ones of the user, for what starts the ranks
+
+    @property
+    def hostfile(self) -> str:
+        """Of its hosts, as deepspeed reads it."""
+        return "".join(f"{host} slots={self.slots[host]}\n" for host in self.place.hosts)
 
 
 class Launcher(Protocol):
-    name: str  # as `--launcher` takes it
+    @property
+    def name(self) -> str:
+        """As `--launcher` takes it."""
+        ...
+
+    @property
+    def hides(self) -> tuple[str, ...]:
+        """How variables begin that its command is not to see."""
+        ...
 
     def missing(self) -> str | None:
         """What this machine lacks for it, in a sentence with what to do; None: nothing."""
+        ...
+
+    def hosts(self) -> dict[str, int] | None:
+        """Hosts and their slots where there is no hostfile; None: this machine. InputError when it needs one."""
         ...
 
     def command(self, group: Group) -> list[str]:
@@ -42,3 +71,16 @@ class Launcher(Protocol):
     def ends_by_signal(self, group: Group) -> bool:
         """Whether SIGTERM to the command ends the ranks of this group, and no others."""
         ...
+
+
+def forwarded(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the user's environment goes to every rank."""
+    return {name: one for name, one in environment.items() if name.startswith(FORWARDED) and name not in KEPT_HERE}
+
+
+def plain(path: Path, what: str) -> str:
+    """A path as it goes through a remote shell, which pdsh quotes for nobody. InputError when it would be torn."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", str(path), re.ASCII):
+        return str(path)
+    message = f"found {str(path)!r}, expected a path of letters, digits and @%+=:,./_- with several hosts"
+    raise InputError("command line", [Problem(what, message)])

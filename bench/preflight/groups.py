@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import files, launch
-from bench.launch import Launch
+from bench import endings, files, launch
+from bench.launch import Launch, LaunchError
 from bench.preflight.probes import Probe
 from bench.preflight.verdicts import Verdict
 from bench.records import Environment
@@ -17,6 +17,7 @@ from bench.records import Environment
 WORKER = "bench.preflight.worker"
 LIMIT_SECONDS = 120.0  # for one probe
 START_SECONDS = 600.0  # for a group to join
+STARTS = 2  # how often one may die before its first verdict
 Found = Callable[[Probe, Verdict], None]
 
 
@@ -31,8 +32,7 @@ def run(
     by_ranks: dict[int, list[Probe]] = {}
     for probe in probes:
         by_ranks.setdefault(probe.cell.ranks, []).append(probe)
-    for ranks in by_ranks:  # a hostfile with too few slots is known before anything starts
-        launch.command(ranks, where.results, where, WORKER)
+    where.hosts(max(by_ranks))  # a hostfile with too few slots is known before anything starts
     verdicts: dict[str, Verdict] = {}
     environment: Environment | None = None
     with launch.run_folder(where.results) as folder:
@@ -55,9 +55,10 @@ def _serve(
         files.write(work / "queue.json", json.dumps({"probes": [probe.cell.content() for probe in left]}))
         follower = _Follower(work, left, tell, limit)
         try:
-            code = launch.run_group(left[0].cell.ranks, work, where, WORKER, follower.look)
-            how = f"a process ended without a verdict: {launch.how_ended(code, work)}"
+            ended = launch.run_group(left[0].cell.ranks, work, where, WORKER, follower.look)
+            how = f"a process ended without a verdict: {endings.how(ended)}"
         except TookTooLong:
+            ended = None
             how = f"timeout: no verdict in {limit:g} s"
             follower.blame()
         if follower.running is not None:
@@ -65,8 +66,8 @@ def _serve(
         verdicts |= follower.verdicts
         environment = follower.environment or environment
         failed_starts = 0 if follower.verdicts else failed_starts + 1
-        if failed_starts == launch.STARTS:
-            raise launch.start_error(left[0].cell.ranks, work, where, WORKER)
+        if failed_starts == STARTS:
+            raise launch.start_error(ended) if ended else LaunchError(f"{work / 'log'}: no verdict in {limit:g} s")
     return environment
 
 

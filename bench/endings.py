@@ -1,0 +1,100 @@
+"""How a group of processes ended, told from what its guards and hosts say: which rank, on which host, and why."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from bench.group import Running
+from bench.heartbeat import Beat, Exit
+from bench.records import Failure, Status
+
+TOLD = 3  # exit status of a rank that has told how its cell failed
+STOPPED = ("stopped", "tracing-stop")  # states of a process that does not run
+
+
+def unreachable(group: Running) -> list[str]:
+    """Those of its hosts that do not answer; takes a few seconds when there are any."""
+    hosts = group.group.place.hosts
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        answers = list(pool.map(group.launcher.reachable, hosts))
+    return [host for host, answer in zip(hosts, answers, strict=True) if not answer]
+
+
+def failure_of(group: Running, cell: str, lost: list[str], limit: float | None) -> tuple[Status, Failure]:
+    """Of the cell that was running when the group ended without its record.
+
+    `lost`: hosts that do not answer. `limit`: seconds without progress after which it was ended; None: it ended itself.
+    """
+    last = max((beat for beat in group.beats if beat.cell == cell), key=lambda beat: beat.step, default=None)
+    if lost:
+        names = ", ".join(lost)
+        return "node_lost", _failure(group, last, None, lost[0], f"no answer from {names}, and no record")
+    if (first := root(group.exits)) is not None:
+        ended = how_ended(first.code)
+        if first.out_of_memory:
+            ended += " by the kernel, which had no memory left on this host"
+        status: Status = "out_of_memory" if first.out_of_memory else "failed"
+        return status, _failure(
+            group, last, first.rank, first.host, f"rank {first.rank} ended without a record: {ended}"
+        )
+    if limit is not None:
+        beat, what = _blamed(group.beats)
+        why = f"no rank made progress for {limit:g} s: {what}"
+        return "timeout", _failure(group, last, beat.rank if beat else None, beat.host if beat else None, why)
+    return "failed", _failure(group, last, None, None, f"a process ended without a record: {how(group)}")
+
+
+def how(group: Running) -> str:
+    """In words: by its guards, else by the first process that DeepSpeed's launcher saw end, else by the launcher."""
+    if (first := root(group.exits)) is not None:
+        return how_ended(first.code)
+    named = re.findall(r"exits with return code = (-?\d+)", "\n".join(group.log(200)))
+    return how_ended(int(named[-1]) if named else group.session.poll())
+
+
+def root(exits: list[Exit]) -> Exit | None:
+    """Who ended first, by a signal from outside or without a word: not by the run's order or another rank's end."""
+    own = [one for one in exits if not one.order and one.code not in (0, TOLD)]
+    return min(own, key=lambda one: (one.code >= 0, one.rank), default=None)
+
+
+def how_ended(code: int | None) -> str:
+    number = -code if code and code < 0 else (code or 0) - 128  # a shell, and a guard, add 128
+    if number in set(signal.Signals):
+        return f"ended by {signal.Signals(number).name}"
+    return f"exit status {code}"
+
+
+def silent(group: Running) -> list[str]:
+    """Hosts of which no rank has told anything: there processes do not start. All of them where that says nothing."""
+    told = {beat.host for beat in group.beats}
+    return [host for host in group.group.place.hosts if host not in told] or list(group.group.place.hosts)
+
+
+def _blamed(beats: list[Beat]) -> tuple[Beat | None, str]:
+    """Whom the others wait for, if that can be seen."""
+    for beat in beats:
+        if beat.state in STOPPED:
+            return beat, f"rank {beat.rank} on {beat.host} is stopped"
+    at = Counter((beat.cell, beat.phase, beat.step) for beat in beats)
+    if len(at) > 1:
+        behind = min(beats, key=lambda beat: (at[beat.cell, beat.phase, beat.step], beat.marks))
+        return behind, f"rank {behind.rank} on {behind.host} is in {behind.phase or 'start'}, step {behind.step}"
+    if len(marks := {beat.marks for beat in beats}) > 1:
+        behind = min(beats, key=lambda beat: beat.marks)
+        return behind, f"rank {behind.rank} on {behind.host} is behind by {max(marks) - behind.marks} signs of progress"
+    return None, "all ranks are in the same place"
+
+
+def _failure(group: Running, last: Beat | None, rank: int | None, host: str | None, why: str) -> Failure:
+    return Failure(
+        phase=last.phase if last and last.phase else "start",
+        rank=rank,
+        host=host,
+        exception=why,
+        step=last.step if last else None,
+        log=tuple(group.log()),
+    )

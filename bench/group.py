@@ -1,0 +1,128 @@
+"""One group of processes: started on its slots, fed with cells, watched, and ended as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import files, heartbeat, remote
+from bench.heartbeat import Beat, Exit
+from bench.launchers import Group, Launcher, forwarded
+from bench.processes import Session
+from bench.schedule import Place
+
+PORTS = range(20000, 32000)  # below those that systems give out by themselves
+READ_SECONDS = 0.004  # that reading what one rank tells may take on a slow disk
+END_SECONDS = 10.0  # that ranks have to end in when they are told to
+HERE = "localhost"  # the host of a run without a hostfile
+
+
+class Running:
+    """A group from its start to its end."""
+
+    def __init__(self, group: Group, launcher: Launcher, module: str, lease: Path, head: Mapping[str, Any]):
+        """`lease`: of the run, whose end is theirs; `head`: what the module finds in group.json, too."""
+        self.group, self.launcher, self.work = group, launcher, group.work
+        self.beats: list[Beat] = []
+        self.exits: list[Exit] = []
+        self.news = self.exited = time.monotonic()  # when a rank made progress, and when the first of them ended
+        self.looked = float("-inf")
+        self.why = ""  # it was told to stop
+        described = {
+            "module": module,
+            "launcher": launcher.name,
+            "ranks": group.place.ranked,
+            "alone": group.place.alone,
+            "slots": dict(group.slots),
+            "arguments": group.arguments,
+            "address": group.address,
+            "port": group.port,
+            "lease": str(lease),
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if group.place.hosts == (HERE,) else "",
+            "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone
+            **head,
+        }
+        files.write(self.work / "hostfile", group.hostfile)
+        files.write(self.work / "stop", "")
+        files.write(self.work / "queue.jsonl", "")
+        files.write(self.work / "group.json", json.dumps(described), mode=0o600)
+        own = {name: one for name, one in os.environ.items() if not name.startswith(launcher.hides)}
+        self.session = Session(launcher.command(group), self.work / "log", own | launcher.variables(group))
+
+    def feed(self, line: Mapping[str, Any]) -> None:
+        """One more line of the queue, which every rank reads."""
+        with (self.work / "queue.jsonl").open("ab") as queue:
+            queue.write(json.dumps(line).encode() + b"\n")
+
+    def look(self) -> None:
+        """Takes in what the ranks have told; of many, less often."""
+        ranks = self.group.place.ranks
+        if time.monotonic() < self.looked + ranks * READ_SECONDS:
+            return
+        self.looked = time.monotonic()
+        beats = heartbeat.read(self.work, ranks)
+        if [beat.marks for beat in beats] != [beat.marks for beat in self.beats]:
+            self.news = time.monotonic()
+        self.beats = beats
+        if len(exits := heartbeat.read_exits(self.work, beats)) > len(self.exits):
+            self.exited = self.exited if self.exits else time.monotonic()
+            self.exits = exits
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be expected of it: it ended, or ranks failed and the others had time to tell."""
+        failing = any(one.code != 0 for one in self.exits)
+        return self.session.poll() is not None or (failing and time.monotonic() - self.exited > END_SECONDS)
+
+    def stop(self, why: str) -> None:
+        """Tells all ranks to end."""
+        self.why = self.why or why
+        heartbeat.stop(self.work, why)
+        if self.launcher.ends_by_signal(self.group):
+            self.session.signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Until it has ended. Its variables go, since there may be secrets among them."""
+        if self.session.poll() is None or self.exits:
+            self.stop("the run is done with it")
+        self.session.end(END_SECONDS)
+        self.looked = float("-inf")
+        self.look()
+        with contextlib.suppress(OSError):
+            (self.work / "group.json").unlink()
+
+    def log(self, lines: int = 20) -> list[str]:
+        """Its end."""
+        file = self.work / "log"
+        content = file.read_text("utf-8", errors="replace").splitlines() if file.is_file() else []
+        return content[-lines:]
+
+
+def planned(place: Place, slots: Mapping[str, int], work: Path, arguments: tuple[str, ...], taken: set[int]) -> Group:
+    """`taken`: ports of other groups of this run."""
+    first = place.hosts[0]
+    here = remote.is_here(first)
+    alone = here and len(place.hosts) == 1
+    address = "127.0.0.1" if alone else remote.address_of(first)
+    of_hosts = {host: slots[host] for host in place.hosts}
+    return Group(place, of_hosts, work.resolve(), address, _port(here, taken), arguments)
+
+
+def _port(here: bool, taken: set[int]) -> int:
+    """A port that is free here; on another host one that probably is: a group that finds it taken starts again."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        if port in taken:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            if here:
+                probe.bind(("", port))
+            return port

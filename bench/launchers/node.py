@@ -1,0 +1,140 @@
+"""`bench node`: the agent of one host. It starts, watches and ends what groups want there; see agents.py."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import heartbeat
+from bench.launchers.agents import BEAT_SECONDS, NAME, beat_file, ended_file, hosts_of, log_file
+from bench.processes import Session, deaf
+
+LOOK_SECONDS = 0.5
+END_SECONDS = 10.0  # that a part has to end in by itself
+
+
+class Part:
+    """What this host does of one group."""
+
+    def __init__(self, work: Path, group: dict[str, Any], node: int):
+        self.work, self.node = work, node
+        self.session = Session(command(work, group, node), log_file(work, node), dict(os.environ))
+        self.told: float | None = None  # when it was told to end
+
+    def over(self) -> bool:
+        """Whether it has ended; what is left of it then is no more, and the group knows."""
+        if self.session.poll() is None:
+            if self.told is None and (_told_to_stop(self.work)):
+                self.stop()
+            if self.told is None or time.monotonic() - self.told < END_SECONDS:
+                return False
+        self.session.end(0)
+        with contextlib.suppress(OSError):
+            ended_file(self.work, self.node).write_text(json.dumps(self.session.poll()), "utf-8")
+        return True
+
+    def stop(self) -> None:
+        self.told = time.monotonic()
+        self.session.signal(signal.SIGTERM)
+
+
+class Node:
+    """The agent; a context manager that ends all it has started."""
+
+    def __init__(self, results: Path, host: str):
+        self.results, self.host = results, host
+        self.parts: list[Part] = []
+        self.leases: dict[str, int] = {}  # as each run's was when it was seen first
+        self.seen: set[Path] = set()  # work folders that are settled: not for this host, or started
+        self.beaten = float("-inf")
+
+    def __enter__(self) -> Node:
+        file = beat_file(self.results, self.host)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with deaf():
+            for part in self.parts:
+                part.stop()
+            while self._still():
+                time.sleep(LOOK_SECONDS)
+            beat_file(self.results, self.host).unlink(missing_ok=True)
+
+    def serve(self) -> None:
+        """Until it is interrupted."""
+        while True:
+            self.beat()
+            self._still()
+            for work, group, node in self._wanted():
+                if _first(work / f"started-{node}"):
+                    print(f"{work}: starting ranks", flush=True)
+                    self.parts.append(Part(work, group, node))
+            time.sleep(LOOK_SECONDS)
+
+    def beat(self) -> None:
+        if time.monotonic() - self.beaten >= BEAT_SECONDS:
+            self.beaten = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(beat_file(self.results, self.host))
+
+    def _still(self) -> list[Part]:
+        """The parts that run."""
+        self.parts = [part for part in self.parts if not part.over()]
+        return self.parts
+
+    def _wanted(self) -> Iterator[tuple[Path, dict[str, Any], int]]:
+        """Folder and group.json of each new group that has ranks here, and which of its hosts this is."""
+        for file in sorted(self.results.glob(".run/*/*/group.json")):
+            work = file.parent
+            try:
+                group = json.loads(file.read_bytes()) if work not in self.seen else {}
+            except (OSError, ValueError):
+                continue
+            hosts = list(hosts_of(group)) if group.get("launcher") == NAME else []
+            if self.host not in hosts:
+                self.seen.add(work)
+            elif self._lasts(group["lease"]):
+                self.seen.add(work)
+                yield work.resolve(), group, hosts.index(self.host)
+
+    def _lasts(self, lease: str) -> bool:
+        """Whether the run is there: its lease has changed since it was seen first."""
+        try:
+            changed = Path(lease).stat().st_mtime_ns
+        except OSError:
+            return False
+        return self.leases.setdefault(lease, changed) != changed
+
+
+def command(work: Path, group: dict[str, Any], node: int) -> list[str]:
+    """deepspeed's launcher for the part of one host."""
+    include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in hosts_of(group).items())
+    return [
+        *(sys.executable, "-m", "deepspeed.launcher.runner", "--no_ssh", "--node_rank", str(node)),
+        *("--hostfile", str(work / "hostfile"), "--include", include),
+        *("--master_addr", group["address"], "--master_port", str(group["port"]), *group["arguments"]),
+        *("--module", "bench.guard", str(work)),
+    ]
+
+
+def _told_to_stop(work: Path) -> bool:
+    """Also when the run has taken the group away."""
+    return bool(heartbeat.told_to_stop(work)) or not (work / "group.json").exists()
+
+
+def _first(file: Path) -> bool:
+    """Whether nobody has made `file` yet; of two agents with one name, one starts the ranks."""
+    try:
+        file.open("x").close()
+    except OSError:
+        return False
+    return True
