@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,16 +12,22 @@ from bench.group import Running
 from bench.heartbeat import Beat, Exit
 from bench.records import Failure, Status
 
+ASKS, ASK_SECONDS = 3, 5.0
 TOLD = 3  # exit status of a rank that has told how its cell failed
 STOPPED = ("stopped", "tracing-stop")  # states of a process that does not run
 
 
 def unreachable(group: Running) -> list[str]:
-    """Those of its hosts that do not answer; takes a few seconds when there are any."""
-    hosts = group.group.place.hosts
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        answers = list(pool.map(group.launcher.reachable, hosts))
-    return [host for host, answer in zip(hosts, answers, strict=True) if not answer]
+    """Those of its hosts that do not answer, asked some times; takes up to a minute when there are any."""
+    left = list(group.group.place.hosts)
+    for ask in range(ASKS):
+        time.sleep(ASK_SECONDS if ask else 0)
+        with ThreadPoolExecutor(len(left)) as pool:
+            answers = list(pool.map(group.launcher.reachable, left))
+        left = [host for host, answer in zip(left, answers, strict=True) if not answer]
+        if not left:
+            break
+    return left
 
 
 def failure_of(group: Running, cell: str, lost: list[str], limit: float | None) -> tuple[Status, Failure]:

@@ -9,7 +9,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,15 @@ class Running:
             self.exits = exits
 
     @property
+    def failing(self) -> bool:
+        """Whether a rank has ended in another way than all will in the end."""
+        return any(one.code != 0 for one in self.exits)
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to be expected of it: it ended, or ranks failed and the others had time to tell."""
-        failing = any(one.code != 0 for one in self.exits)
-        return self.session.poll() is not None or (failing and time.monotonic() - self.exited > END_SECONDS)
+        waited = time.monotonic() - self.exited > END_SECONDS
+        return self.session.poll() is not None or (self.failing and waited)
 
     def stop(self, why: str) -> None:
         """Tells all ranks to end."""
@@ -89,13 +94,18 @@ class Running:
         if self.launcher.ends_by_signal(self.group):
             self.session.signal(signal.SIGTERM)
 
-    def end(self) -> None:
-        """Until it has ended. Its variables go, since there may be secrets among them."""
-        if self.session.poll() is None or self.exits:
-            self.stop("the run is done with it")
+    def end(self, lost: Sequence[str] = ()) -> None:
+        """Until it has ended, on all hosts but those that are `lost`. Its variables go: secrets may be among them."""
+        self.stop("the run is done with it")
         self.session.end(END_SECONDS)
-        self.looked = float("-inf")
-        self.look()
+        end = time.monotonic() + END_SECONDS
+        while True:
+            self.looked = float("-inf")
+            self.look()
+            left = [beat for beat in self.beats if beat.state != heartbeat.ENDED and beat.host not in lost]
+            if not left or time.monotonic() > end:
+                break
+            time.sleep(0.1)  # their slots are not free before
         with contextlib.suppress(OSError):
             (self.work / "group.json").unlink()
 

@@ -101,20 +101,6 @@ def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
     return [cell for cell in cells if cell.name not in done]
 
 
-def lanes(cells: Iterable[Cell], launch: Launch) -> dict[Lane, list[Cell]]:
-    """By what one group can serve, those that share data and weights together."""
-    found: dict[Lane, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(launch.lane(cell), []).append(cell)
-    # small micro-batches first: where one runs out of memory, larger ones need not run
-    return {lane: sorted(several, key=lambda cell: (shared(cell), cell.micro)) for lane, several in found.items()}
-
-
-def shared(cell: Cell) -> tuple[str, str, str, str]:
-    """Data and weights, which a group keeps from one cell to the next."""
-    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label)
-
-
 def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     """Runs every cell; afterwards each has a record, made here or by another run on the same results.
 
@@ -122,7 +108,7 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     """
     from bench.running import Run
 
-    hosts = launch.hosts(max(cell.ranks for cell in cells))
+    hosts = launch.hosts(max((cell.ranks for cell in cells), default=1))
     with (
         run_folder(launch.results) as folder,
         Leases(launch.results, folder) as leases,

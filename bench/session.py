@@ -101,8 +101,8 @@ class Session:
         hosts = where.hosts(max((cell.ranks for cell in left), default=1))
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
-            for lane, several in launch.lanes(left, where).items():
-                self.say(f"{len(several)} cells: {shlex.join(launch.example(lane, hosts, where))}")
+            for lane, count in Counter(map(where.lane, left)).items():
+                self.say(f"{count} cells: {shlex.join(launch.example(lane, hosts, where))}")
             return Stage()
         started = True
         if left:

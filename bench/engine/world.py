@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import deepspeed
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from bench.heartbeat import pulse
 
+WAIT = timedelta(days=1)  # of a rank in a collective: for how long it may hang, the run says
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -37,7 +39,7 @@ class World:
                 os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
             os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_SIZE="1")
         _leave_out_shared_memory()
-        deepspeed.init_distributed(auto_mpi_discovery=False)
+        deepspeed.init_distributed(auto_mpi_discovery=False, timeout=WAIT)
         accelerator: Any = get_accelerator()
         device = torch.device("cpu")
         if accelerator.device_name() != "cpu":  # LOCAL_RANK, not RANK, is a device index

@@ -1,0 +1,131 @@
+"""The cells of a run: which wait, which another run works on, and what becomes of each in the results."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from bench import records
+from bench.cells import Cell
+from bench.inference import inferred_out_of_memory
+from bench.launch import Event, Launch, Watch
+from bench.leases import Leases
+from bench.records import Failure, Status
+from bench.schedule import Lane
+
+T = TypeVar("T")
+LOOK_ELSEWHERE_SECONDS = 2.0
+WRITE_SECONDS = 5.0  # until the next try where there is no room:
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class Waiting:
+    """By lane, in the order in which they are run."""
+
+    def __init__(self, cells: Iterable[Cell], how: Launch, leases: Leases, watch: Watch):
+        self.how, self.leases, self.watch = how, leases, watch
+        self.lanes: dict[Lane, list[Cell]] = {}
+        self.elsewhere: dict[str, Cell] = {}  # that another run works on
+        self.looked = time.monotonic()
+        for cell in cells:
+            self.lanes.setdefault(how.lane(cell), []).append(cell)
+        for several in self.lanes.values():  # where a small micro-batch runs out of memory, larger ones need not run
+            several.sort(key=lambda cell: (shared(cell), cell.micro))
+        self._infer()
+
+    def __bool__(self) -> bool:
+        return bool(self.lanes or self.elsewhere)
+
+    def count(self, lane: Lane) -> int:
+        return len(self.lanes.get(lane, ()))
+
+    def take(self, lane: Lane, like: Cell | None = None) -> Cell | None:
+        """The next cell of a lane, now this run's; one that shares data and weights with `like`, if there is one."""
+        while cells := self.lanes.get(lane, []):
+            alike = (i for i, cell in enumerate(cells) if like is not None and shared(cell) == shared(like))
+            cell = cells.pop(next(alike, 0))
+            self._drop_empty(lane)
+            if not self.patiently(lambda cell=cell: self.leases.claim(cell.name)):
+                self.elsewhere[cell.name] = cell
+            elif records.path(self.how.results, cell.name).is_file():
+                self.done(cell)  # by another run, meanwhile
+            else:
+                return cell
+        return None
+
+    def give_back(self, cells: Sequence[Cell]) -> None:
+        """Cells that were not run, in front of those of their lane."""
+        for cell in reversed(cells):
+            self.leases.release(cell.name)
+            self.lanes.setdefault(self.how.lane(cell), []).insert(0, cell)
+
+    def done(self, cell: Cell) -> None:
+        """`cell` has its record."""
+        self.leases.release(cell.name)
+        file = records.path(self.how.results, cell.name)
+        try:
+            record = records.parse(file.read_bytes())
+        except (ValueError, OSError) as error:
+            self.note(f"{file}: {error}")
+            record = None
+        self.watch(Event("done", cell.name, record=record))
+        if record is not None and record.status == "out_of_memory":
+            self._infer()
+
+    def fail(self, cell: Cell, status: Status, failure: Failure, lost: Sequence[Failure] = ()) -> None:
+        """Its record, unless it has one meanwhile; `lost`: of the runs of it that ended with a host."""
+        made = cell.without_result(status, failure).model_copy(update={"lost": tuple(lost)})
+        self.patiently(lambda: records.write(self.how.results, made))
+        self.done(cell)
+
+    def look_elsewhere(self) -> None:
+        """Cells of other runs: some have their record meanwhile, some lost the run that had them."""
+        if not self.elsewhere or time.monotonic() - self.looked < LOOK_ELSEWHERE_SECONDS:
+            return
+        self.looked = time.monotonic()
+        claimed = self.leases.claimed()
+        for name, cell in list(self.elsewhere.items()):
+            if records.path(self.how.results, name).is_file():
+                self.done(self.elsewhere.pop(name))
+            elif name not in claimed:
+                del self.elsewhere[name]
+                self.lanes.setdefault(self.how.lane(cell), []).append(cell)
+        if self.elsewhere and not self.lanes:
+            holders = sorted({claimed[name] for name in self.elsewhere})
+            self.note(f"another run has the cells that are left: {', '.join(holders)}")
+
+    def note(self, text: str) -> None:
+        self.watch(Event("note", note=text))
+
+    def patiently(self, write: Callable[[], T]) -> T:
+        """What has to be written to the results is, as soon as there is room for it."""
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                self.note(f"{self.how.results} cannot be written ({error.strerror}): waiting")
+                time.sleep(WRITE_SECONDS)
+
+    def _infer(self) -> None:
+        """What ran out of memory needs no second try with larger micro-batches."""
+        waiting = {cell.name: cell for cells in self.lanes.values() for cell in cells}
+        for record in inferred_out_of_memory(waiting.values(), self.how.results, self.how.started):
+            self.patiently(lambda record=record: records.write(self.how.results, record))
+            cell = waiting[record.name]
+            lane = self.how.lane(cell)
+            self.lanes[lane] = [one for one in self.lanes[lane] if one.name != cell.name]
+            self._drop_empty(lane)
+            self.done(cell)
+
+    def _drop_empty(self, lane: Lane) -> None:
+        if not self.lanes[lane]:
+            del self.lanes[lane]
+
+
+def shared(cell: Cell) -> tuple[str, str, str, str]:
+    """Data and weights, which a group keeps from one cell to the next."""
+    return (cell.backbone.label, cell.task.label, cell.head.label, cell.regime.label)
