@@ -28,7 +28,6 @@ LauncherOption = Annotated[str, typer.Option(help="What starts ranks on the host
 ArgumentOption = Annotated[list[str] | None, typer.Option(help="Passed on to the launcher as it is.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
-
 RESERVE = "2GiB"
 ReserveOption = Annotated[
     str, typer.Option(help="Of the GPU's memory, kept for what is not the allocator's: context, NCCL, fragmentation.")

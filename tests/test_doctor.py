@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from hosts import hosts, needs_hosts
 from test_cli import bench
 
 from bench import addresses
-from bench.doctor import gpus, meeting, probe, session
+from bench.doctor import examine, gpus, meeting, probe, session
 from bench.doctor.checks import CHECKS, check
 from bench.doctor.facts import Facts, Folder, Gpu, Request
 from bench.doctor.findings import Finding
@@ -101,6 +103,8 @@ FAULTS = {
         "reach", "fault", "Host key", "ssh-keyscan second"),
     "no name": ({}, {**NOBODY, "unreachable": "ssh: Could not resolve hostname second: Name or service not known"},
         "reach", "fault", "resolve", "correct the name in the hostfile"),
+    "no ssh": ({}, {**NOBODY, "unreachable": "[Errno 2] No such file or directory: 'ssh'"},
+        "reach", "fault", "No such file", "install ssh here"),
     "silence": ({}, {**NOBODY, "unreachable": "no answer in 8 s"},
         "reach", "fault", "ssh: no answer in 8 s", "see that it is up"),
     "no checkout": ({}, {**NOBODY, "broken": "sh: cd: can't cd to /work", "address": "10.0.0.2"},
@@ -239,13 +243,22 @@ def test_gpus_that_a_run_may_not_use_do_not_count(visible: str, expected: list[i
     assert free == expected
 
 
+def free_ports(names: Iterable[str]) -> dict[str, int]:
+    """A different one each."""
+    with contextlib.ExitStack() as stack:
+        sockets = {name: stack.enter_context(socket.socket()) for name in names}
+        for one in sockets.values():
+            one.bind(("", 0))
+        return {name: one.getsockname()[1] for name, one in sockets.items()}
+
+
 def invitation(name: str, ports: dict[str, int], seconds: float = 60) -> meeting.Invitation:
     others = {other: ("127.0.0.1", port) for other, port in ports.items() if other != name}
     return meeting.Invitation(name=name, port=ports[name], others=others, seconds=seconds)
 
 
 def test_hosts_that_meet_are_done_at_once_also_when_one_is_late() -> None:
-    ports = {name: probe.free_port() for name in "abc"}
+    ports = free_ports("abc")
 
     async def late() -> dict[str, str | None]:
         await asyncio.sleep(1)
@@ -258,8 +271,19 @@ def test_hosts_that_meet_are_done_at_once_also_when_one_is_late() -> None:
     assert found == [{"b": None, "c": None}, {"a": None, "c": None}, {"a": None, "b": None}]
 
 
+def test_more_hosts_meet_than_knock_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(meeting, "AT_ONCE", 3)
+    ports = free_ports(map(str, range(10)))
+
+    async def everybody() -> list[dict[str, str | None]]:
+        return await asyncio.gather(*(meeting.meet(invitation(name, ports)) for name in ports))
+
+    found = asyncio.run(everybody())
+    assert [set(one.values()) for one in found] == [{None}] * 10, found
+
+
 def test_who_is_absent_or_somebody_else_is_told() -> None:
-    ports = {name: probe.free_port() for name in "abx"}
+    ports = free_ports("abx")
 
     async def everybody() -> list[dict[str, str | None]]:
         stranger = invitation("stranger", {"stranger": ports["b"]}, seconds=4)
@@ -376,6 +400,13 @@ def test_doctor_tells_of_each_host_what_is_wrong_with_it(tmp_path: Path, offline
     }
     assert faults["bare.invalid"].startswith("the probe: ") and "/nowhere" in faults["bare.invalid"]
     assert not list(tmp_path.glob(".doctor*"))
+
+
+def test_no_secret_goes_to_other_hosts(monkeypatch) -> None:
+    for name, value in (("HF_TOKEN", "hf_secret"), ("NCCL_DEBUG", "INFO"), ("SHELL_OF_MINE", "no")):
+        monkeypatch.setenv(name, value)
+    given = examine.variables()
+    assert (given["HF_TOKEN"], given["NCCL_DEBUG"]) == ("set", "INFO") and "SHELL_OF_MINE" not in given
 
 
 def test_doctor_needs_a_hostfile_that_is_one(tmp_path: Path) -> None:

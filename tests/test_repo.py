@@ -44,6 +44,10 @@ FORBIDDEN = {
     "train": {"matrix", "launch", "worker", "board"},
     "worker": {"matrix", "launch", "board"},
     "preflight": {"session", "board"},
+    "doctor": {
+        *("cells", "matrix", "methods", "perturb", "stack", "engine", "train", "launch", "worker", "board"),
+        *("data", "backbones", "kernels"),
+    },
     "launch": {"matrix", "engine", "train", "worker", "board"},
 }
 # a library -> the only files of ours that import it

@@ -6,10 +6,11 @@ import contextlib
 import functools
 import json
 import os
+import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from bench.settings import InputError
 GREET_SECONDS = 8.0
 PROBE_SECONDS = 30.0
 MEET_SECONDS = 10.0
-AT_ONCE = 64
+SECRET = re.compile("TOKEN$|KEY$|PASSWORD$|SECRET$")
 
 
 def examine(slots: Mapping[str, int], results: Path) -> Hosts:
@@ -58,9 +59,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def _each(ask: Callable[[T], R], hosts: Iterable[T]) -> list[R]:
-    """Of all at once, in their order."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+def _each(ask: Callable[[T], R], hosts: Collection[T]) -> list[R]:
+    """Of really all at once, since they meet; in their order."""
+    with ThreadPoolExecutor(max(1, len(hosts))) as pool:
         return list(pool.map(ask, hosts))
 
 
@@ -149,7 +150,7 @@ def _last_line(done: Done) -> str:
 
 def variables() -> dict[str, str]:
     """What a run would give its ranks, secrets replaced."""
-    return {name: "set" if "TOKEN" in name else value for name, value in forwarded(os.environ).items()}
+    return {name: "set" if SECRET.search(name) else value for name, value in forwarded(os.environ).items()}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from bench.settings import Settings
 
 TRY_SECONDS = 2.0
 PAUSE_SECONDS = 0.2
+AT_ONCE = 64  # connections of a host's own
 
 
 class Invitation(Settings):
@@ -32,6 +33,7 @@ class Guest:
         self.met: set[str] = set()  # who has connected to this one
         self.failures: dict[str, str | None] = dict.fromkeys(invitation.others, "never tried")
         self.everybody = asyncio.Event()
+        self.doors = asyncio.Semaphore(AT_ONCE)
 
     async def attend(self) -> dict[str, str | None]:
         try:
@@ -60,7 +62,8 @@ class Guest:
         address, port = self.invitation.others[other]
         while self.failures[other] is not None:
             try:
-                answer = await asyncio.wait_for(self._ask(address, port), TRY_SECONDS)
+                async with self.doors:
+                    answer = await asyncio.wait_for(self._ask(address, port), TRY_SECONDS)
                 self.failures[other] = None if answer == other else f"{address} is another host"
             except asyncio.TimeoutError:
                 self.failures[other] = f"{address} does not answer"

@@ -16,7 +16,7 @@ REMEDIES = {
     "permission denied": "ssh-copy-id {host}: ssh has to get there without a password",
     "could not resolve": "correct the name in the hostfile, or tell DNS or /etc/hosts of it",
     "connection refused": "start sshd there, or name its port: PDSH_SSH_ARGS_APPEND='-p PORT'",
-    "no such file": "install ssh here (on Debian: apt-get install openssh-client)",
+    "directory: 'ssh'": "install ssh here (on Debian: apt-get install openssh-client)",
 }
 SILENT = "see that it is up and that port 22 is open to this machine, or take it out of the hostfile"
 CHECKOUT = "have this checkout with its .venv at the same path there"
