@@ -126,6 +126,8 @@ class Guard:
         if os.getppid() != self.parent:
             return "its launcher is gone"
         if self.lease.gone():
+            with contextlib.suppress(OSError):
+                (self.work / "group.json").unlink()  # with secrets in it, which nobody else will take away
             return "the run that started it is gone"
         return heartbeat.told_to_stop(self.work)
 
