@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-from bench import settings, toy
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from bench import files, settings, toy
+from bench.checkpoints import CONTENT, LAYERS, LM_HEADS, PICKLED, SAFE, config_fault, files_fault, fingerprint, has
+from bench.reading import LIMIT
 from bench.settings import Problem, Settings, nearest, shown, unknown
 from bench.shapes import SHAPES
 
@@ -42,7 +43,13 @@ class Backbone(Settings):
     model_type: str
     layers: int
     lm_head: bool = True
-    weighted: bool = True  # False: a folder with a config.json and no weights
+    weighted: bool = True  # False: a folder with a config.json and no weights that may be read
+    pickle: str | None = None  # why weights may be read from *.bin, which are pickles; None: they may not
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `pickle` where there is none, as before it could be: names and boards depend on it."""
+        return {name: value for name, value in handler(self).items() if (name, value) != ("pickle", None)}
 
     @property
     def label(self) -> str:
@@ -118,74 +125,62 @@ BACKBONES = {
 def parse(value: object, path: str, problems: list[Problem]) -> Backbone | None:
     """A name of BACKBONES, or `{path: folder}` of a checkpoint as `save_pretrained` writes it, with `name` if wanted.
 
-    The folder may hold environment variables: `{path: $MINILM}`.
+    The folder may hold environment variables: `{path: $MINILM}`. With `pickle: why` either may be read from *.bin.
     """
-    if isinstance(value, str):
-        if value in BACKBONES:
-            return BACKBONES[value]
-        problems.append(Problem(path, unknown(value, BACKBONES) + ", or {path: a checkpoint's folder}"))
+    fields: dict[Any, Any] = dict(value) if isinstance(value, Mapping) else {"name": value}
+    expected = ("path", "name", "pickle")
+    for key in fields.keys() - set(expected):
+        problems.append(
+            Problem(f"{path}.{key}", f"unknown key: expected {', '.join(expected)}{nearest(key, expected)}")
+        )
+    pickle, name = fields.get("pickle"), fields.get("name")
+    if "pickle" in fields and not (isinstance(pickle, str) and pickle.strip()):
+        problems.append(Problem(f"{path}.pickle", f"found {shown(pickle)}, expected why these weights can be trusted"))
         return None
-    if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
+    if isinstance(fields.get("path"), str):
+        return _folder(fields["path"], name, pickle, path, problems)
+    if "path" in fields or not isinstance(name, str):
         problems.append(Problem(path, f"found {shown(value)}, expected a name or {{path: folder}}"))
-        return None
-    for key in set(value) - {"path", "name"}:
-        close = nearest(key, ["path", "name"])
-        problems.append(Problem(f"{path}.{key}", f"unknown key: expected path or name{close}"))
-    return _folder(value["path"], value.get("name"), path, problems)
+    elif name not in BACKBONES:
+        problems.append(Problem(path, unknown(name, BACKBONES) + ", or {path: a checkpoint's folder}"))
+    elif pickle is not None and BACKBONES[name].source == "built-in":
+        problems.append(Problem(f"{path}.pickle", f"found {shown(pickle)}, expected none: {name} has safetensors"))
+    else:
+        return BACKBONES[name] if pickle is None else BACKBONES[name].model_copy(update={"pickle": pickle})
+    return None
 
 
-def _folder(location: str, name: object, path: str, problems: list[Problem]) -> Backbone | None:
-    folder = Path(os.path.expanduser(os.path.expandvars(location)))
-    config = folder / "config.json"
+def _folder(location: str, name: object, pickle: str | None, path: str, problems: list[Problem]) -> Backbone | None:
+    """The checkpoint in a folder: its config.json is read, and its other files are looked at."""
     try:
-        content: Any = json.loads(config.read_text("utf-8"))
-        model_type, architectures = content["model_type"], content.get("architectures")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        unset = " (is the variable set?)" if "$" in str(folder) else ""
+        folder = files.named(location)
+        content: Any = json.loads(files.read(config := folder / "config.json", LIMIT))
+        fault = config_fault(content, FAMILIES) or files_fault(folder, pickle)
+        known = CONTENT if pickle is None else (*CONTENT, *PICKLED)
+        content_hash = "" if fault else fingerprint(folder, known)
+    except (OSError, ValueError, RecursionError) as error:
+        unset = " (is the variable set?)" if "$" in location else ""
         message = f"found {location!r}{unset}, expected a folder with a checkpoint's config.json: {error!r}"
         problems.append(Problem(f"{path}.path", message))
         return None
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        problems.append(Problem(f"{path}.path", f"{config}: model_type: {unknown(model_type, FAMILIES)}"))
+    if fault is not None:
+        problems.append(Problem(f"{path}.path", f"{config}: {fault}"))
         return None
-    if content.get("inner_group_num", 1) != 1:
-        found = content["inner_group_num"]
-        problems.append(Problem(f"{path}.path", f"{config}: inner_group_num: found {found}, expected 1"))
-        return None
-    weighted = any(folder.glob("*.safetensors"))
+    weighted = has(folder, SAFE) or pickle is not None
+    architectures = content.get("architectures")
     fields = {
         "name": folder.resolve().name if name is None else name,
         "source": "folder",
         "location": str(folder.resolve()),
-        "fingerprint": fingerprint(folder),
-        "model_type": model_type,
+        "fingerprint": content_hash,
+        "model_type": content["model_type"],
         "layers": next((content[key] for key in LAYERS if key in content), None),
         # a config that names no class is a shape, which can have one
         "lm_head": str(architectures[0]).endswith(LM_HEADS) if architectures else not weighted,
         "weighted": weighted,
+        "pickle": pickle,
     }
     return settings.parse(Backbone, fields, path, problems)
-
-
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers")  # what a config.json calls their number
-LM_HEADS = ("LM", "LMHeadModel", "ForPreTraining", "ForConditionalGeneration")
-CONTENT = ("*.safetensors", "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash of a checkpoint: its config, and name, size, first and last MiB of its weights and tokenizer files.
-
-    Not all bytes: a matrix must be read quickly also when the weights are 140 GB.
-    """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted({file for pattern in CONTENT for file in folder.glob(pattern)}):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as handle:
-            digest.update(handle.read(2**20))
-            handle.seek(max(0, size - 2**20))
-            digest.update(handle.read(2**20))
-    return digest.hexdigest()[:16]
 
 
 def check_depth(depth: int, layers: int) -> str | None:

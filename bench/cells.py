@@ -147,6 +147,7 @@ class Cell(Settings):
 
 
 FIELDS = tuple(sorted(Cell.model_fields))
+LONGEST = 220  # characters before the hash: file systems take 255 bytes, also of what is called after a record
 READABLE = ("backbone", "task", "regime", "method", "regularizer", "zero")
 
 
@@ -167,7 +168,8 @@ def compose_name(slugs: Mapping[str, str], jsons: Mapping[str, str]) -> str:
     """`backbone.task.regime.method.regularizer.zero.x<ranks>.s<seed>-<hash of all fields>`."""
     content = ",".join([f'"{name}":{jsons[name]}' for name in FIELDS])
     readable = ".".join([slugs[name] for name in READABLE])
-    return f"{readable}.x{slugs['ranks']}.s{slugs['seed']}-{digest(content)}"
+    whole = f"{readable}.x{slugs['ranks']}.s{slugs['seed']}"
+    return f"{whole[:LONGEST]}-{digest(content)}"
 
 
 def digest(content: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,8 @@ class Choice:
         return slug(self.value)
 
 
+MOST = 1_000_000  # cells of a matrix
+FEWER = f"expected {MOST:,} at most"
 NO_EPOCHS = Given(None, "epochs")
 Block = dict[str, list[Given]]  # a product: the axes, or one entry of include
 Choices = dict[str, Choice]
@@ -188,6 +191,9 @@ def _candidates(name: str, raw: object, path: str, problems: list[Problem], own:
         if not values:
             problems.append(Problem(f"{here}.{key}", "found an empty list, expected at least one value"))
     if not lists:
+        return [Given(raw, path, own)]
+    if (count := math.prod(map(len, lists.values()))) > MOST:
+        problems.append(Problem(here, f"found {count:,} combinations to choose from, {FEWER}"))
         return [Given(raw, path, own)]
     made: list[Given] = []
     for values in itertools.product(*lists.values()):

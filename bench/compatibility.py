@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bench.backbones import NO_FLASH
 from bench.cells import Cell
+from bench.checkpoints import unread
 from bench.tasks import RANDOM, Regime
 
 
@@ -68,7 +71,9 @@ def _backbone_problem(cell: Cell) -> str | None:
         expected = "a name with a shape in `bench list backbones`, or a folder with a config.json"
         return f"found weights random, but {name} has no shape built in: expected {expected}"
     if not cell.cost_only and not cell.backbone.weighted:
-        return f"{name}: found no *.safetensors in {cell.backbone.location}: expected them, or weights: random"
+        return f"{name}: {unread(Path(cell.backbone.location))}"
+    if cell.backbone.pickle is not None and cell.zero.stage == 3:
+        return f"{name}: found a pickle under {cell.zero.label}, which reads tensor by tensor: expected safetensors"
     return None
 
 

@@ -11,12 +11,12 @@ import hashlib
 import importlib
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench import sources
+from bench.reading import LONE_SURROGATE
 from bench.seeds import shuffled
 from bench.settings import InputError, Problem, shown
 from bench.sources import Part
@@ -24,7 +24,6 @@ from bench.tasks import Regime, Task
 
 DEV = 1000  # further training examples that the regimes `total` and `full` keep as dev, at most
 FEWGLUE = {"train": ("train",), "dev": ("dev32",), "test": ("validation",)}
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write it, tokenizers cannot read it
 Form = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench.group import Running
+from bench.guard import ORDERS
 from bench.heartbeat import Beat, Exit
 from bench.records import Failure, Status
 
@@ -67,6 +68,8 @@ def how(group: Running) -> str:
     """In words: by its guards, else by the first process that DeepSpeed's launcher saw end, else by the launcher."""
     if (first := root(group.exits)) is not None:
         return how_ended(first.code)
+    if orders := {one.order for one in group.exits if one.order} & set(ORDERS):
+        return ", ".join(sorted(orders))
     named = re.findall(r"exits with return code = (-?\d+)", "\n".join(group.log(200)))
     return how_ended(int(named[-1]) if named else group.session.poll())
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench import backbones, files, tasks
+from bench import backbones, files, tasks, zero
 from bench.cells import Cell
 from bench.heads import HEADS
 from bench.landscape import Landscape
 from bench.methods import METHODS
 from bench.perturb import SPACES, kinds_in
 from bench.protocols import PROTOCOLS
-from bench.settings import UNREADABLE, Problem, parse, parse_kind, shown, unknown
+from bench.reading import UNREADABLE, read_json
+from bench.settings import Problem, parse, parse_kind, shown, unknown
 from bench.zero import Zero
 
 Parser = Callable[[object, str, list[Problem]], Any]
@@ -92,29 +91,17 @@ def parse_zero(value: object, path: str, problems: list[Problem]) -> Zero | None
     if isinstance(value, str) and value in names:
         file = files.shipped("ds_configs") / f"{value}.json"
     elif isinstance(value, Mapping) and set(value) == {"path"}:
-        file = Path(os.path.expanduser(os.path.expandvars(str(value["path"]))))
+        file = Path(str(value["path"]))
     else:
         problems.append(Problem(path, f"{unknown(value, names)}, or {{path: a DeepSpeed configuration}}"))
         return None
     try:
-        config = json.loads(file.read_text("utf-8"))
-        stage = config.get("zero_optimization", {}).get("stage", 0)
-        if not all(isinstance(config.get(precision, {}), dict) for precision in ("bf16", "fp16")):
-            raise ValueError("bf16 and fp16: expected mappings")
-        if found := _first_auto(config):
-            raise ValueError(f"{found}: found 'auto', which only Hugging Face's Trainer fills in: expected a value")
-    except (*UNREADABLE,) as error:
-        problems.append(Problem(path, f"{file}: expected a DeepSpeed configuration in JSON: {error}"))
-        return None
-    if type(stage) is not int or stage not in (0, 1, 2, 3):
-        problems.append(Problem(path, f"{file}: zero_optimization.stage: found {stage!r}, expected 0, 1, 2 or 3"))
+        file = files.named(str(file))
+        config = read_json(file)
+        fault = zero.fault(config)
+    except UNREADABLE as error:
+        config, fault = {}, f"expected a DeepSpeed configuration in JSON: {error}"
+    if fault is not None:
+        problems.append(Problem(path, f"{file}: {fault}"))
         return None
     return Zero(name=file.stem, config=config)
-
-
-def _first_auto(config: Any, path: str = "") -> str | None:
-    """The place of the first 'auto' in a configuration."""
-    if not isinstance(config, dict):
-        return path if config == "auto" else None
-    places = (_first_auto(item, f"{path}.{key}".strip(".")) for key, item in config.items())
-    return next((place for place in places if place is not None), None)

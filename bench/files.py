@@ -1,9 +1,10 @@
-"""Where things lie: shipped ds_configs, matrices, published numbers; the user's cache; whole files written at once."""
+"""Where things lie: shipped ds_configs, matrices, published numbers; the user's cache; whole files read and written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -35,6 +36,43 @@ def cache() -> Path:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "promptzero"
+
+
+def named(text: str) -> Path:
+    """What a matrix names: with `~` and variables filled in. ValueError where no record could hold the name."""
+    filled = os.path.expanduser(os.path.expandvars(text))
+    if "\0" in filled or filled.encode("utf-8", "replace").decode() != filled:
+        raise ValueError(f"found {filled!r}, expected a name in UTF-8")
+    return Path(filled)
+
+
+def read(path: Path, limit: int) -> bytes:
+    """All of a file. OSError where it cannot be opened, ValueError where it is none, or has more than `limit` bytes."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            raise ValueError("found no regular file, expected one")
+        content = file.read(limit + 1) if found.st_size <= limit else b""
+        if (size := max(found.st_size, len(content))) > limit:
+            raise ValueError(f"found {size:,} bytes, expected {limit:,} at most")
+    return content
+
+
+def read_text(path: Path, limit: int) -> str:
+    """The same as text. ValueError where it is none in UTF-8; a byte order mark is left out."""
+    content = read(path, limit)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        known = " (it looks like UTF-16)" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        found = f"line {line}: found the byte {content[error.start]:#04x}{known}"
+        raise ValueError(f"{found}, expected a text in UTF-8") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens also a pipe that nobody writes to."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 @contextlib.contextmanager

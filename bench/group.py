@@ -42,9 +42,9 @@ class Running:
             "ranks": group.place.ranked,
             "alone": group.place.alone,
             "slots": dict(group.slots),
-            "arguments": group.arguments,
             "address": group.address,
             "port": group.port,
+            "arguments": group.arguments,
             "lease": str(lease),
             "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if group.place.hosts == (HERE,) else "",
             "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone
@@ -116,12 +116,19 @@ class Running:
         return content[-lines:]
 
 
-def planned(place: Place, slots: Mapping[str, int], work: Path, arguments: tuple[str, ...], taken: set[int]) -> Group:
+def planned(
+    place: Place,
+    slots: Mapping[str, int],
+    work: Path,
+    arguments: tuple[str, ...],
+    taken: set[int],
+    launcher: Launcher,
+) -> Group:
     """`taken`: ports of other groups of this run."""
     first = place.hosts[0]
     here = remote.is_here(first)
     alone = here and len(place.hosts) == 1
-    address = "127.0.0.1" if alone else remote.address_of(first)
+    address = "127.0.0.1" if alone else launcher.address(first)
     of_hosts = {host: slots[host] for host in place.hosts}
     return Group(place, of_hosts, work.resolve(), address, _port(here, taken), arguments)
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench import records
+from bench import files, records
 from bench.cells import Cell, identity_json
 from bench.records import Failure, Record
 
@@ -30,11 +30,10 @@ def inferred_out_of_memory(cells: Iterable[Cell], results: Path, since: str) -> 
 def _witnesses(results: Path) -> Iterator[Record]:
     """Most records are none, and are not parsed."""
     for file in sorted(records.folder(results).glob("*.json")):
-        content = file.read_bytes()
-        if b'"out_of_memory"' in content:
-            with contextlib.suppress(ValueError):  # no record: the board names it
-                if (record := records.parse(content)).status == "out_of_memory":
-                    yield record
+        with contextlib.suppress(ValueError, OSError):  # no record: the board names it
+            content = files.read(file, records.LIMIT)
+            if b'"out_of_memory"' in content and (record := records.parse(content)).status == "out_of_memory":
+                yield record
 
 
 def _rest(content: dict[str, object]) -> str:

@@ -22,7 +22,7 @@ from bench import group, launchers, records
 from bench.cells import Cell
 from bench.group import HERE, Running
 from bench.hostfile import read_hostfile
-from bench.launchers import Launcher
+from bench.launchers import Group, Launcher
 from bench.leases import Leases
 from bench.records import Predicted, Record
 from bench.remote import is_here
@@ -125,7 +125,7 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
     hosts = launch.hosts(ranks)
     place = Pool(hosts).place(Lane(ranks))
     assert place is not None, "that it fits was checked"
-    made = group.planned(place, hosts, work, tuple(launch.arguments), set())
+    made = group.planned(place, hosts, work, tuple(launch.arguments), set(), launch.launcher)
     with Leases(launch.results, work.parent) as leases:
         running = Running(made, launch.launcher, module, leases.lease, {})
         try:
@@ -141,14 +141,16 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
 def start_error(running: Running) -> LaunchError:
     """What was started, and the end of its log."""
     command = running.launcher.command(running.group)
-    return LaunchError(f"{shlex.join(command)}\n" + "\n".join(running.log()))
+    lines = [f"the processes could not be started: {shlex.join(command)}", *running.log()]
+    return LaunchError("\n".join(lines))
 
 
 def example(lane: Lane, hosts: Mapping[str, int], launch: Launch) -> list[str]:
     """The command of one group, for people."""
     place = Pool(hosts).place(lane)
     assert place is not None, "that all fit was checked"
-    return launch.launcher.command(group.planned(place, hosts, Path("QUEUE"), tuple(launch.arguments), set()))
+    shown = Group(place, hosts, Path("QUEUE"), place.hosts[0], group.PORTS.start, tuple(launch.arguments))
+    return launch.launcher.command(shown)
 
 
 @contextlib.contextmanager

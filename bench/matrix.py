@@ -6,6 +6,8 @@ Everything wrong in a file is reported at once, before anything starts.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +17,10 @@ from pydantic import Field, field_validator
 
 from bench import files
 from bench.cells import Cell
-from bench.choices import FILLED, SETTABLE, Block, Choices, Given, Reader, givens
+from bench.choices import FEWER, FILLED, MOST, SETTABLE, Block, Choices, Given, Reader, givens
 from bench.compatibility import problems as faults
-from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
+from bench.reading import read_yaml
+from bench.settings import InputError, Problem, Settings, parse, shown, unknown
 from bench.tuning import Expander, Expansion
 
 KEYS = ("name", "defaults", "axes", "include", "exclude", "exclusive", "tuning")
@@ -61,6 +64,7 @@ class Matrix:
     def expansion(self) -> Expansion:
         """What runs first, and what waits for a choice. InputError names what does not go together."""
         problems: dict[Problem, None] = {}
+        self._check_size()
 
         def check(choices: Choices, cell: Cell) -> None:
             for name, message in faults(cell):
@@ -81,6 +85,15 @@ class Matrix:
         if problems:
             raise InputError(self.file, problems)
         return expander.made
+
+    def _check_size(self) -> None:
+        """InputError where there is more than can be expanded, what is excluded included."""
+        count = 0
+        for block in [*([self.axes] if self.axes else []), *self.include]:
+            tuned = any(given.candidate for name in FILLED for given in block[name])
+            count += math.prod(map(len, block.values())) * (1 + len(self.tuning_seeds) * tuned)
+        if count > MOST:
+            raise InputError(self.file, [Problem("axes", f"found {count:,} cells, {FEWER}")])
 
     def alone(self, cell: Cell) -> bool:
         """Whether the cell gets its hosts to itself, as measurements of cost do."""
@@ -148,6 +161,10 @@ def find(matrix: str) -> Path:
     names = files.shipped_names("matrices", ".yaml")
     if matrix in names:
         return files.shipped("matrices") / f"{matrix}.yaml"
+    if os.path.lexists(matrix):
+        raise InputError(matrix, [Problem("file", "found no regular file, expected one")])
+    if Path(matrix).name != matrix:
+        raise InputError(matrix, [Problem("file", "found none of this name, expected one")])
     raise InputError("matrix", [Problem("MATRIX", f"{unknown(matrix, names)}, or a YAML file")])
 
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from bench import files
-from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
+from bench.reading import read_yaml
+from bench.settings import InputError, Problem, Settings, parse, shown, unknown
 
 PRINTED = re.compile(r"(?P<value>\d+(\.\d+)?)(?P<factor>[KM]?)(±(?P<deviation>\d+(\.\d+)?))?", re.ASCII)
 FACTORS = {"": 1, "K": 1_000, "M": 1_000_000}

@@ -14,6 +14,7 @@ from rich.progress import Progress
 from bench import answer_words, cards, data, files, toy
 from bench.cards import Card
 from bench.cells import Cell, identity_json
+from bench.checkpoints import has_safetensors
 from bench.launch import LaunchError
 from bench.settings import InputError, Problem
 
@@ -21,6 +22,7 @@ from bench.settings import InputError, Problem
 def check(cells: list[Cell], results: Path) -> None:
     """Whether the cells can run; writes the cards of the examples they see. InputError names the first fault."""
     check_environment(cells)
+    check_weights(cells)
     check_answer_words(cells)
     for card in check_data(cells):
         cards.write(results, card)
@@ -32,6 +34,17 @@ def check_environment(cells: list[Cell]) -> None:
     if needed:
         message = "is not set: {} expects the path of a folder in it"
         raise InputError("environment", [Problem(name, message.format(zero)) for name, zero in sorted(needed)])
+
+
+def check_weights(cells: list[Cell]) -> None:
+    """InputError names the checkpoints on the hub that have pickles alone, where no reason is given to read them."""
+    asked = {cell.backbone.name: cell.backbone for cell in cells if not cell.cost_only and cell.backbone.pickle is None}
+    bare = [one for one in asked.values() if one.source == "hub" and has_safetensors(one.location) is False]
+    message = (
+        "found no safetensors in {0.location}, expected backbone: {{name: {0.name}, pickle: why it can be trusted}}"
+    )
+    if bare:
+        raise InputError("backbones", [Problem(one.name, message.format(one)) for one in bare])
 
 
 def check_data(cells: list[Cell]) -> list[Card]:

@@ -11,14 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from bench import files
+from bench.content import Amount, Difference, Figure, Share, Size, Text, checked
+from bench.secrets import redacted
 from bench.settings import Settings
 
 SCHEMA = 1
+LIMIT = 2**27  # bytes of a record
+# in which libraries say whatever they like
+FREE_TEXT = (("failure", "exception"), ("failure", "log"), ("quality", "origin"))
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from schema n to n + 1
 
 Status = Literal[
@@ -52,64 +57,64 @@ class Failure(Settings):
     phase: str
     rank: int | None
     host: str | None
-    exception: str
-    step: int | None = None  # the training step it happened in
-    bytes_asked: int | None = None
-    bytes_free: int | None = None
+    exception: Text
+    step: Size | None = None  # the training step it happened in
+    bytes_asked: Size | None = None
+    bytes_free: Size | None = None
     inferred_from: str | None = None  # the name of the record that shows it, where the cell itself was not run
-    log: tuple[str, ...] = ()  # the last lines of the log
+    log: tuple[Text, ...] = ()  # the last lines of the log
 
 
 class Point(Settings):
     """One evaluation on dev during training."""
 
     step: int
-    train_loss: float | None  # the clean one, where it is trained on; mean over the steps since the last point
-    dev: float
+    train_loss: Figure | None  # the clean one, where it is trained on; mean over the steps since the last point
+    dev: Share
 
 
 class Quality(Settings):
     metric: str  # of dev and test: the mean of those it names and, on test, of the parts that test has
-    dev: float  # at the selected step
-    test: float
-    scores: dict[str, float]  # test is the mean of these: by metric and, where there are several, by part of test
-    constant: float | None  # the best that one answer to all of test would score; None: not known
+    dev: Share  # at the selected step
+    test: Share
+    scores: dict[str, Share]  # test is the mean of these: by metric and, where there are several, by part of test
+    constant: Share | None  # the best that one answer to all of test would score; None: not known
     selected_step: int
     stopped_step: int | None = None  # where training ended for want of a gain on dev; None: it ran to its end
     outcomes: str  # one character per test example in its order: 1 right, 0 wrong
     predicted: str  # one character per test example: the predicted class as a digit of base 36, 0-9 and a-z
     curve: tuple[Point, ...]
-    examples: dict[str, int]  # how many in train, dev, test
+    examples: dict[str, Size]  # how many in train, dev, test
     sample: str  # hash of the ids of the train and dev examples and of the data; its list is in cards/
     data: str  # hash of the content of what was read
     origin: str  # where that came from; of the hub with its revision
 
 
 class Quantiles(Settings):
-    p50: float
-    p90: float
-    p99: float
+    p50: Amount
+    p90: Amount
+    p99: Amount
 
 
 class Cost(Settings):
     """Of the steps that were done, where training ended before `steps`."""
 
-    steps: int  # that the schedule is made for: the cell's own, or those of its epochs
-    tokens_per_second: float | None  # real text tokens over all ranks in the measured window, no padding
-    samples_per_second: float | None
+    steps: Size  # that the schedule is made for: the cell's own, or those of its epochs
+    tokens_per_second: Amount | None  # real text tokens over all ranks in the measured window, no padding
+    samples_per_second: Amount | None
     step_milliseconds: Quantiles | None  # of the slowest rank
-    measured_steps: int  # steps in the window, after warm-up
-    seconds: dict[str, float]  # by phase
-    trainable_parameters: int
-    total_parameters: int
-    checkpoint_bytes: int  # of the trainable tensors
-    forward_equivalents: float | None = None  # of a step, counted: forwards through the backbone; see bench.perturb
-    flops: float | None = None  # floating-point operations of a step over all ranks, recomputation included
-    mfu: float | None = None  # model FLOP/s, without recomputation, as a share of what all devices could
-    joules: float | None = None  # of a step, over all devices
-    data_wait_share: float | None = None  # of the measured window: waiting for the next batch
-    feature_cache_bytes: int | None = None  # on disk, of this cell's examples
-    feature_cache_built: int | None = None  # examples that were not in it
+    measured_steps: Size  # steps in the window, after warm-up
+    seconds: dict[str, Amount]  # by phase
+    trainable_parameters: Size
+    total_parameters: Size
+    checkpoint_bytes: Size  # of the trainable tensors
+    forward_equivalents: Amount | None = None  # of a step, counted: forwards through the backbone; see bench.perturb
+    flops: Amount | None = None  # floating-point operations of a step over all ranks, recomputation included
+    mfu: Amount | None = None  # model FLOP/s, without recomputation, as a share of what all devices could
+    joules: Amount | None = None  # of a step, over all devices
+    data_wait_share: Amount | None = None  # of the measured window: waiting for the next batch
+    feature_cache_bytes: Size | None = None  # on disk, of this cell's examples
+    feature_cache_built: Size | None = None  # examples that were not in it
 
 
 # whose a rank's memory is; see bench.profiler.memory
@@ -122,19 +127,19 @@ class Memory(Settings):
     rank: int
     host: str
     phase: str
-    peak_allocated_bytes: int | None  # allocator on a GPU; live tensors in an instrumented step on a CPU
-    peak_reserved_bytes: int | None  # None on a CPU
-    rss_bytes: int | None  # resident set of the process at the end of the phase
-    outside_allocator_bytes: int | None = None  # device memory of the process that is not the allocator's (NVML)
-    owners: dict[str, int]  # bytes at the peak of each of OWNERS; they add up to it
+    peak_allocated_bytes: Size | None  # allocator on a GPU; live tensors in an instrumented step on a CPU
+    peak_reserved_bytes: Size | None  # None on a CPU
+    rss_bytes: Size | None  # resident set of the process at the end of the phase
+    outside_allocator_bytes: Difference | None = None  # device memory of the process that is not the allocator's (NVML)
+    owners: dict[str, Difference]  # bytes at the peak of each of OWNERS; they add up to it
 
 
 class Predicted(Settings):
     """What a dry run gave for the rank that needs most, in bytes."""
 
-    tokens: int  # of every example trained on
-    device: dict[str, dict[str, int]]  # by phase and owner at its peak: train, evaluate, and setup where that is known
-    host: dict[str, int]  # by owner, in training: what a ZeRO configuration keeps in host memory or on NVMe
+    tokens: Size  # of every example trained on
+    device: dict[str, dict[str, Size]]  # by phase and owner at its peak: train, evaluate, and setup where that is known
+    host: dict[str, Size]  # by owner, in training: what a ZeRO configuration keeps in host memory or on NVMe
 
     @property
     def peak_bytes(self) -> int:
@@ -145,12 +150,12 @@ class Predicted(Settings):
 class Surface(Settings):
     """The mean cross-entropy over the square [-radius, radius]^2 of two directions, the trained cell in its middle."""
 
-    radius: float
+    radius: Amount
     # rows along the first direction, from -radius to radius, columns along the second; 6 digits; None: not finite
-    loss: tuple[tuple[float | None, ...], ...]
-    rise: float | None  # from the middle to the maximum, per unit of radius
-    slope: float | None  # in the middle: the length of the gradient in the plane, per unit
-    curvature: float | None  # in the middle: the largest eigenvalue of the Hessian in the plane, per unit squared
+    loss: tuple[tuple[Figure | None, ...], ...]
+    rise: Figure | None  # from the middle to the maximum, per unit of radius
+    slope: Figure | None  # in the middle: the length of the gradient in the plane, per unit
+    curvature: Figure | None  # in the middle: the largest eigenvalue of the Hessian in the plane, per unit squared
 
     @property
     def grid(self) -> int:
@@ -180,12 +185,13 @@ class Environment(Settings):
     threads: int  # of torch, per rank
     kernels: str | None = None  # the form of what perturbs: reference, compiled or triton
     launcher: str
+    alone: bool | None = None  # whether these hosts were kept for the cell
 
 
 class Record(Settings):
     schema_version: int = SCHEMA
     name: str
-    cell: dict[str, Any]
+    cell: Annotated[dict[str, Any], AfterValidator(checked)]
     labels: Labels
     status: Status
     failure: Failure | None = None
@@ -222,8 +228,12 @@ def path(results: Path, name: str) -> Path:
 
 
 def write(results: Path, record: Record) -> bool:
-    """Write `record` unless its cell has one already; whether it was written."""
-    content = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    """Write `record` unless its cell has one already; whether it was written. Secrets of the environment stay out."""
+    plain = record.model_dump(mode="json")
+    for part, name in FREE_TEXT:
+        if plain[part] is not None:
+            plain[part][name] = redacted(plain[part][name])
+    content = json.dumps(plain, indent=1, ensure_ascii=False)
     return files.write_once(path(results, record.name), content + "\n")
 
 
@@ -241,7 +251,7 @@ def _explained(content: str | bytes) -> Record:
     try:
         data = json.loads(content)
         json.dumps(data, ensure_ascii=False).encode()  # half a pair of surrogates, which no file can hold
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
         raise ValueError("no record: schema_version is missing")
@@ -256,6 +266,14 @@ def _explained(content: str | bytes) -> Record:
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
+def read(file: Path) -> Record:
+    """The Record in a file of its name. ValueError or OSError says why it is none."""
+    record = parse(files.read(file, LIMIT))
+    if record.name != file.stem:
+        raise ValueError(f"its name is {record.name}")
+    return record
+
+
 def read_all(results: Path, names: set[str] | None = None) -> Reading:
     """Every record below `results`, or those of these cells, sorted by name."""
     return read_folder(folder(results), names)
@@ -268,10 +286,7 @@ def read_folder(records: Path, names: set[str] | None = None) -> Reading:
         if names is not None and file.stem not in names:
             continue
         try:
-            record = parse(file.read_bytes())
-            if record.name != file.stem:
-                raise ValueError(f"its name is {record.name}")
-            reading.records.append(record)
+            reading.records.append(read(file))
         except (ValueError, OSError) as error:
             reading.unreadable.append(f"{file}: {error}")
     return reading

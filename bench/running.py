@@ -24,6 +24,7 @@ PROBE_SECONDS = 20.0  # without progress, after which its hosts are asked whethe
 STARTS = 2  # how often in a row processes may die before their first cell, on one host
 ONCE_MORE = 1  # how often a cell that lost its host goes elsewhere
 LONGER = 3  # times the limit for what tells little while it lasts:
+NO_HOST = "no host is left: `bench doctor` says what is wrong; cells without a record run at the next `bench run`"
 SLOW_PHASES = ("", "load", "setup", "cache")
 
 
@@ -89,7 +90,7 @@ class Run:
     def _drop_impossible(self) -> None:
         """Cells for which too few slots are left, now that hosts were set aside."""
         if not self.pool.total:
-            raise LaunchError("no host is left; cells without a record run when `bench run` is started again")
+            raise LaunchError(NO_HOST)
         for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
             why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
             for cell in self.waiting.lanes.pop(lane):
@@ -111,7 +112,7 @@ class Run:
         work = Path(tempfile.mkdtemp(dir=self.folder, prefix="group-"))
         taken = {one.running.group.port for one in self.groups}
         try:
-            planned = group.planned(place, self.slots, work, tuple(self.how.arguments), taken)
+            planned = group.planned(place, self.slots, work, tuple(self.how.arguments), taken, self.how.launcher)
         except OSError as error:  # nobody knows where that host is
             self.pool.free(place)
             self._lose(place.hosts[0], str(error))

@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 
-from bench import board, cards, launch, launchers, matrix, ready, records, sources
+from bench import board, cards, launch, launchers, matrix, ready, records, retry, sources
 from bench.cells import Cell
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
-from bench.settings import InputError, Problem
 
 
 @dataclass(frozen=True)
@@ -93,12 +91,16 @@ class Session:
 
     def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
         """Runs those of `cells` that have no record."""
+        names = {cell.name for cell in cells}
         if not how.dry:
-            self._forget(cells, how.retry)
+            for file in retry.forget(self.results, names, how.retry):
+                self.say(f"set aside: {file}")
         left = launch.pending(cells, self.results)[: how.limit]
+        for line in retry.unreadable(self.results, names).values():
+            self.say(f"not run: {line}: --retry {retry.UNREADABLE} sets it aside and runs its cell")
         alone = frozenset(cell.name for cell in left if self.exclusive(cell))
         where = self.where.launch(self.results, alone)
-        hosts = where.hosts(max((cell.ranks for cell in left), default=1))
+        hosts = where.hosts(max(cell.ranks for cell in left)) if left else {}
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
             for lane, count in Counter(map(where.lane, left)).items():
@@ -143,7 +145,7 @@ class Session:
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
         except LaunchError as error:
-            self.say(f"the processes could not be started: {error}")
+            self.say(str(error))
             return False
         self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
         return True
@@ -159,21 +161,6 @@ class Session:
             if (found := session.record(cell, verdicts[cell.name])) is not None:
                 records.write(self.results, found)
         return launch.pending(cells, self.results)
-
-    def _forget(self, cells: list[Cell], retry: list[str]) -> None:
-        """Takes away the records whose status is to be tried again, and the files that are no record."""
-        known = get_args(records.Status)
-        for status in retry:
-            if status not in known:
-                raise InputError(
-                    "command line", [Problem("--retry", f"found {status}, expected one of {', '.join(known)}")]
-                )
-        if not retry:
-            return
-        reading = records.read_all(self.results)
-        keep = {record.name for record in reading.records if record.status not in retry}
-        for name in records.recorded(self.results) & {cell.name for cell in cells} - keep:
-            records.path(self.results, name).unlink()
 
     def _finish(self, cells: list[Cell]) -> None:
         """Writes the boards and prints that of `cells`."""

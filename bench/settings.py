@@ -1,19 +1,18 @@
-"""What is read from files: frozen settings, and errors that name the place, what was found and what was expected."""
+"""What files hold: frozen settings, and errors that name the place, what was found and what was expected."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-# what reading a file may raise besides what its parser promises: constructors of YAML tags raise all of these
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+MOST_SHOWN = 100  # problems of a file
+WIDEST = 1500  # characters of a line about one
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # what a terminal obeys, or cannot show
 
 
 class Settings(BaseModel):
@@ -39,7 +38,10 @@ class InputError(ValueError):
     def __init__(self, file: str, problems: Iterable[Problem]):
         self.file = file
         self.problems = list(problems)
-        super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
+        lines = [f"{file}: {problem}" for problem in self.problems[:MOST_SHOWN]]
+        if (more := len(self.problems) - MOST_SHOWN) > 0:
+            lines.append(f"{file}: and {more} more like these")
+        super().__init__("\n".join(CONTROL.sub(lambda found: repr(found[0])[1:-1], line[:WIDEST]) for line in lines))
 
 
 class Unsupported(RuntimeError):
@@ -64,30 +66,6 @@ def unknown(found: object, names: Iterable[str]) -> str:
     return f"found {shown(found)}, expected one of {', '.join(names)}{nearest(found, names)}"
 
 
-def read_yaml(file: Path, keys: Iterable[str]) -> dict[Any, Any]:
-    """The mapping that a YAML file holds. InputError says what it is instead; `keys` are those it should have."""
-    try:
-        data = yaml.load(file.read_text("utf-8"), _Loader)
-    except (yaml.YAMLError, *UNREADABLE) as error:
-        raise InputError(str(file), [Problem("YAML", " ".join(str(error).split()))]) from error
-    if not isinstance(data, dict):
-        expected = f"expected a mapping with {', '.join(keys)}"
-        raise InputError(str(file), [Problem("YAML", f"found {shown(data)}, {expected}")])
-    return data
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, not the last one's victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
 S = TypeVar("S", bound=Settings)
 
 
@@ -99,11 +77,36 @@ def parse(kind: type[S], value: object, path: str, problems: list[Problem]) -> S
         fields = ", ".join(kind.model_fields)
         problems.append(Problem(path, f"found {shown(value)}, expected a mapping with {fields}"))
         return None
+    if flags := list(_flags(kind, value, path)):
+        problems.extend(flags)
+        return None
     try:
         return kind.model_validate(dict(value))
     except ValidationError as error:
         problems.extend(_explain(kind, path, detail) for detail in error.errors())
         return None
+
+
+def _flags(kind: type[BaseModel], value: Mapping[Any, Any], path: str) -> Iterator[Problem]:
+    """Where `value` has true or false for a number, as which pydantic takes them."""
+    for name, info in kind.model_fields.items():
+        kinds = _kinds(info.annotation)
+        inner = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        several = value.get(name)
+        for i, one in enumerate(several) if isinstance(several, list) else [(None, several)]:
+            place = f"{path}.{name}".removeprefix(".") + ("" if i is None else f"[{i}]")
+            if isinstance(one, bool) and bool not in kinds and {int, float} & kinds:
+                yield Problem(place, f"found {one}, expected a number")
+            elif inner is not None and isinstance(one, Mapping):
+                yield from _flags(inner, one, place)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of: int and None of `Annotated[int, ...] | None`."""
+    if (origin := get_origin(annotation)) is Literal:
+        return set()
+    parts = get_args(annotation)[: 1 if origin is Annotated else None]
+    return {kind for part in parts for kind in _kinds(part)} if parts else {annotation}
 
 
 def parse_kind(kinds: Mapping[str, type[S]], value: object, path: str, problems: list[Problem]) -> S | None:

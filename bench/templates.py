@@ -203,4 +203,4 @@ def tokenizer_of(backbone: Backbone) -> Any:
 def tokenizer(location: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(location, revision=revision or "main")
+    return AutoTokenizer.from_pretrained(location, revision=revision or "main", trust_remote_code=False)

@@ -126,9 +126,8 @@ class _Run:
         self.curve: list[Point] = []
         self.followed = 0  # the step whose memory is measured
         texts = [example.texts for example in encodings.splits.train]
-        self.perturber = cell.regularizer.on(
-            Run(engine.tuned, encodings.vocabulary, cell.kernels, cell.max_length, encodings.templater, texts)
-        )
+        run = Run(engine.tuned, encodings.vocabulary, cell.kernels, cell.max_length, encodings.templater, texts)
+        self.perturber = cell.regularizer.on(run)
 
     def train(self) -> None:
         cell = self.cell

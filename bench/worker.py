@@ -46,7 +46,7 @@ def main() -> None:
     world = World.join()
     base: int | None = None
     for number, line in enumerate(queue(folder / "queue.jsonl"), 1):
-        serve(rebuild(line["cell"]), world, results, line)
+        serve(rebuild(line["cell"]), world, results, line, group["alone"])
         gc.collect()
         if number == 1:
             gc.freeze()  # what the libraries are made of, which every collection and every ledger would look through
@@ -75,13 +75,13 @@ def queue(file: Path) -> Iterator[dict[str, Any]]:
             time.sleep(QUEUE_SECONDS)
 
 
-def serve(cell: Cell, world: World, results: Path, line: dict[str, Any]) -> None:
+def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], alone: bool) -> None:
     """Runs one cell and writes its record. A failure ends the process, after its record is written.
 
-    `line` has, for the record, what a dry run gave and the runs before that ended with a host.
+    `line` has, for the record, what a dry run gave and the runs before that ended with a host. `alone`: on its hosts.
     """
     dry = Predicted.model_validate(line["predicted"]) if line["predicted"] else None
-    known = {"predicted": dry, "lost": tuple(Failure.model_validate(one) for one in line["lost"])}
+    known: dict[str, Any] = {"predicted": dry, "lost": tuple(Failure.model_validate(one) for one in line["lost"])}
     clock, started = PhaseClock(), records.now()
 
     def tell(progress: Progress) -> None:
@@ -97,6 +97,8 @@ def serve(cell: Cell, world: World, results: Path, line: dict[str, Any]) -> None
         failure = describe(error, clock.current, world)
         end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known))
     if record is not None:
+        assert record.environment is not None
+        known["environment"] = record.environment.model_copy(update={"alone": alone})
         write(results, record.model_copy(update=known))
 
 

@@ -1,4 +1,4 @@
-"""A hub of datasets on 127.0.0.1, with what huggingface_hub and datasets ask of the real one."""
+"""A hub of datasets and models on 127.0.0.1, with what huggingface_hub and datasets ask of the real one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.served.asked.append(f"{self.command} {self.path}")
         parts = [unquote(part) for part in urlparse(self.path).path.strip("/").split("/")]
         api = parts[0] == "api"
-        name, *rest = "/".join(parts[1 + api : 3 + api]), *parts[3 + api :]
+        start = api + (parts[api] in ("datasets", "models"))
+        name, *rest = "/".join(parts[start : start + 2]), *parts[start + 2 :]
         repository = self.served.repositories.get(name)
         if repository is None:
             self._error(404, "RepoNotFound")

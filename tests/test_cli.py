@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from test_records import record
 
-from bench import records
+from bench import launch, matrix, records, retry
+from bench.session import How, Session
 
 
 def bench(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -116,3 +119,24 @@ def test_dry_prints_the_commands_and_starts_nothing(write_matrix, tmp_path: Path
     assert "4 cells, 4 to run" in done.stdout
     assert "--include node1:0 " in done.stdout and "--include node1:0,1@node2:0,1 " in done.stdout
     assert not (tmp_path / "r").exists()
+
+
+def test_what_stands_for_a_record_is_told_at_the_start_and_set_aside_when_asked(write_matrix, tmp_path: Path) -> None:
+    """Also a folder, and a record of a later version, which must not be lost."""
+    file, results = write_matrix({"seed": [0, 1]}), tmp_path / "r"
+    later, folder = (records.path(results, name) for name in bench("expand", file).stdout.split())
+    folder.mkdir(parents=True)
+    later.write_text('{"schema_version": 99}')
+    console = Console(file=io.StringIO(), width=1000)
+    session = Session(console, results)
+    cells = matrix.load(str(file)).expand()
+    dry = How("m", ["failed"], None, True, False, False, None)
+    session._stage(cells, dry)
+    said = console.file.getvalue()
+    assert "2 cells, 0 to run" in said and said.count("--retry unreadable sets it aside and runs its cell") == 2
+    assert "schema_version is 99" in said and f"{folder}: " in said
+    assert retry.forget(results, {cell.name for cell in cells}, ["failed"]) == []
+    aside = retry.forget(results, {cell.name for cell in cells}, ["unreadable"])
+    assert [one.name for one in aside] == [f"{later.stem}.unreadable-1", f"{folder.stem}.unreadable-1"]
+    assert aside[0].read_text() == '{"schema_version": 99}' and aside[1].is_dir()
+    assert launch.pending(cells, results) == cells

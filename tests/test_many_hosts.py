@@ -26,6 +26,7 @@ from bench.records import Record
 pytestmark = [needs_hosts, pytest.mark.timeout(900)]
 
 LONG = 20_000  # steps of a cell that is ended on its way
+with_mpirun = pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun (Debian: apt-get install openmpi-bin)")
 OURS = ("bench.worker", "bench.guard", "deepspeed")
 
 
@@ -250,12 +251,20 @@ def test_two_runs_on_two_hosts_share_the_cells(write_matrix, tmp_path: Path) -> 
     print(shares, outputs)
 
 
-@pytest.mark.skipif(shutil.which("mpirun") is None, reason="needs mpirun")
-def test_mpirun_starts_ranks_on_two_hosts(write_matrix, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [pytest.param("openmpi", marks=with_mpirun), "no_ssh"])
+def test_other_launchers_start_ranks_on_two_hosts(launcher: str, write_matrix, tmp_path: Path) -> None:
     file, results = write_matrix({"ranks": 2, "zero": "zero3"}), tmp_path / "results"
-    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, "--launcher", "openmpi") as run:
+    with hosts(2, tmp_path / "hosts") as them, contextlib.ExitStack() as stack:
+        if launcher == "no_ssh":
+            for host in them.addresses:
+                them.end_sshd(host)
+                agent = [sys.executable, "-m", "bench", "node", "--results", str(results), "--name", host]
+                stack.enter_context(them.start_in(host, agent))
+        run = stack.enter_context(started(them, file, results, "--launcher", launcher))
         output, _ = run.communicate(timeout=600)
         assert run.returncode == 0, output
         assert not any(ours(them, host) for host in them.addresses)
+        for host in them.addresses:
+            them.power_off(host)
     (record,) = by_name(results).values()
     assert record.status == "ok" and hosts_of(record) == tuple(them.addresses)

@@ -243,9 +243,12 @@ def test_a_file_that_is_no_matrix_is_named(tmp_path: Path, content: str, expecte
     ("config", "expected"),
     [
         ({"zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}}, "reduce_bucket_size: found 'auto'"),
-        ({"bf16": True}, "bf16 and fp16: expected mappings"),
+        ({"bf16": True}, "bf16: found True, expected a mapping"),
         ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage: found 4"),
         ([1], "expected a DeepSpeed configuration"),
+        ({"optimizer": {"type": "Adam"}}, "optimizer: found {'type': 'Adam'}, expected none"),
+        ({"zero_optimization": {"stage": 2, "reduce_bucket_size": "5e8"}}, "reduce_bucket_size: found '5e8'"),
+        ({"zero_optimization": {"offload_param": {"device": 3}}}, "offload_param.device: found 3"),
     ],
 )
 def test_a_ds_config_that_cannot_run_is_named(config: object, expected: str, tmp_path: Path, expand: Expand) -> None:

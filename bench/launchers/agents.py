@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bench import heartbeat
+from bench import heartbeat, remote
 from bench.launchers.base import Group
 from bench.settings import InputError, Problem
 
@@ -44,6 +44,9 @@ class Agents:
 
     def variables(self, group: Group) -> dict[str, str]:
         return {}
+
+    def address(self, host: str) -> str:
+        return remote.address_of(host)
 
     def reachable(self, host: str) -> bool:
         """Whether its agent beats."""

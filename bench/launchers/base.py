@@ -64,6 +64,10 @@ class Launcher(Protocol):
         """To be set for the command, beside the user's own."""
         ...
 
+    def address(self, host: str) -> str:
+        """Where the other hosts reach it. OSError when there is no telling."""
+        ...
+
     def reachable(self, host: str) -> bool:
         """Whether `host` answers; takes a few seconds if it does not."""
         ...

@@ -16,7 +16,7 @@ class DeepSpeed:
 
     name = "pdsh"
     # it puts them on command lines, which logs and everybody on a host can read; ranks get them from their guard
-    hides: tuple[str, ...] = ("MLFLOW", "MV2", "NCCL", "UCX")
+    hides = ("MLFLOW", "MV2", "NCCL", "UCX")
 
     def missing(self) -> str | None:
         return None if shutil.which("pdsh") else "pdsh is not installed (on Debian: apt-get install pdsh)"
@@ -39,6 +39,9 @@ class DeepSpeed:
 
     def variables(self, group: Group) -> dict[str, str]:
         return {}
+
+    def address(self, host: str) -> str:
+        return remote.address_of(host)
 
     def reachable(self, host: str) -> bool:
         return remote.reachable(host)

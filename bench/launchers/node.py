@@ -6,32 +6,55 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench import heartbeat
 from bench.launchers.agents import BEAT_SECONDS, NAME, beat_file, ended_file, hosts_of, log_file
-from bench.processes import Session, deaf
+from bench.processes import Session, deaf, stop_on_signals
 
 LOOK_SECONDS = 0.5
 END_SECONDS = 10.0  # that a part has to end in by itself
 
 
+def command(results: Path, host: str | None) -> int:
+    """Serves until SIGINT, SIGTERM or SIGHUP, which is how it is meant to end: 0."""
+    stop_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname()) as agent:
+        agent.serve()
+    return 0
+
+
+def launch_command(work: Path, group: dict[str, Any], node: int) -> list[str]:
+    """deepspeed's launcher for the part of one host."""
+    include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in hosts_of(group).items())
+    return [
+        *(sys.executable, "-m", "deepspeed.launcher.runner", "--no_ssh", "--node_rank", str(node)),
+        *("--hostfile", str(work / "hostfile"), "--include", include),
+        *("--master_addr", group["address"], "--master_port", str(group["port"]), *group["arguments"]),
+        *("--module", "bench.guard", str(work)),
+    ]
+
+
+Starts = Callable[[Path, dict[str, Any], int], list[str]]
+
+
 class Part:
     """What this host does of one group."""
 
-    def __init__(self, work: Path, group: dict[str, Any], node: int):
+    def __init__(self, work: Path, node: int, command: list[str]):
         self.work, self.node = work, node
-        self.session = Session(command(work, group, node), log_file(work, node), dict(os.environ))
+        self.session = Session(command, log_file(work, node), dict(os.environ))
         self.told: float | None = None  # when it was told to end
 
     def over(self) -> bool:
         """Whether it has ended; what is left of it then is no more, and the group knows."""
         if self.session.poll() is None:
-            if self.told is None and (_told_to_stop(self.work)):
+            if self.told is None and _told_to_stop(self.work):
                 self.stop()
             if self.told is None or time.monotonic() - self.told < END_SECONDS:
                 return False
@@ -48,8 +71,8 @@ class Part:
 class Node:
     """The agent; a context manager that ends all it has started."""
 
-    def __init__(self, results: Path, host: str):
-        self.results, self.host = results, host
+    def __init__(self, results: Path, host: str, starts: Starts = launch_command):
+        self.results, self.host, self.starts = results, host, starts
         self.parts: list[Part] = []
         self.leases: dict[str, int] = {}  # as each run's was when it was seen first
         self.seen: set[Path] = set()  # work folders that are settled: not for this host, or started
@@ -72,15 +95,19 @@ class Node:
     def serve(self) -> None:
         """Until it is interrupted."""
         while True:
-            self.beat()
-            self._still()
-            for work, group, node in self._wanted():
-                if _first(work / f"started-{node}"):
-                    print(f"{work}: starting ranks", flush=True)
-                    self.parts.append(Part(work, group, node))
+            self.look()
             time.sleep(LOOK_SECONDS)
 
-    def beat(self) -> None:
+    def look(self) -> None:
+        """Beats, ends what is to end, starts what is new."""
+        self._beat()
+        self._still()
+        for work, group, node in self._wanted():
+            if _first(work / f"started-{node}"):
+                print(f"{work}: starting ranks", flush=True)
+                self.parts.append(Part(work, node, self.starts(work, group, node)))
+
+    def _beat(self) -> None:
         if time.monotonic() - self.beaten >= BEAT_SECONDS:
             self.beaten = time.monotonic()
             with contextlib.suppress(OSError):
@@ -95,9 +122,11 @@ class Node:
         """Folder and group.json of each new group that has ranks here, and which of its hosts this is."""
         for file in sorted(self.results.glob(".run/*/*/group.json")):
             work = file.parent
+            if work in self.seen:
+                continue
             try:
-                group = json.loads(file.read_bytes()) if work not in self.seen else {}
-            except (OSError, ValueError):
+                group = json.loads(file.read_bytes())
+            except OSError:  # it is over, or another user's
                 continue
             hosts = list(hosts_of(group)) if group.get("launcher") == NAME else []
             if self.host not in hosts:
@@ -113,17 +142,6 @@ class Node:
         except OSError:
             return False
         return self.leases.setdefault(lease, changed) != changed
-
-
-def command(work: Path, group: dict[str, Any], node: int) -> list[str]:
-    """deepspeed's launcher for the part of one host."""
-    include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in hosts_of(group).items())
-    return [
-        *(sys.executable, "-m", "deepspeed.launcher.runner", "--no_ssh", "--node_rank", str(node)),
-        *("--hostfile", str(work / "hostfile"), "--include", include),
-        *("--master_addr", group["address"], "--master_port", str(group["port"]), *group["arguments"]),
-        *("--module", "bench.guard", str(work)),
-    ]
 
 
 def _told_to_stop(work: Path) -> bool:

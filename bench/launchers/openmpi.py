@@ -23,7 +23,7 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 class OpenMPI:
     name = "openmpi"
-    hides: tuple[str, ...] = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
+    hides = DeepSpeed.hides  # deepspeed puts them on mpirun's command line, too
 
     def missing(self) -> str | None:
         for program in ("mpirun", "ompi_info"):  # deepspeed looks for the second
@@ -48,6 +48,9 @@ class OpenMPI:
         lines = [f"{host} slots={len(slots)}\n" for host, slots in group.place.slots]
         files.write(_hostfile(group.work), "".join(lines))
         return AS_ROOT if os.geteuid() == 0 else {}
+
+    def address(self, host: str) -> str:
+        return remote.address_of(host)
 
     def reachable(self, host: str) -> bool:
         return remote.reachable(host)

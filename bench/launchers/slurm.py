@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from bench import remote
 from bench.launchers.base import Group
 from bench.settings import InputError, Problem, shown
 
@@ -60,6 +61,12 @@ class Slurm:
 
     def variables(self, group: Group) -> dict[str, str]:
         return {}
+
+    def address(self, host: str) -> str:
+        """Of the name or address under which Slurm knows it: a node's own name need not resolve."""
+        told = _scontrol("show", "node", host, "--oneliner").stdout
+        known = re.search(r" NodeAddr=(\S+)", told)
+        return remote.address_of(known[1] if known else host)
 
     def reachable(self, host: str) -> bool:
         """Whether a step starts there."""
@@ -139,12 +146,16 @@ def _counts(value: str) -> list[int] | None:
 def _hosts(nodes: str) -> list[str]:
     """`n[1-3],m` as scontrol writes it out."""
     try:
-        done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
+        done = _scontrol("show", "hostnames", nodes)
     except OSError as error:
         raise _error("SLURM_JOB_NODELIST", nodes, f"expected scontrol on PATH to read it: {error.strerror}") from error
     if done.returncode != 0 or not done.stdout.split():
         raise _error("SLURM_JOB_NODELIST", nodes, f"scontrol cannot read it: {done.stderr.strip()}")
     return done.stdout.split()
+
+
+def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=False)
 
 
 def _variable(name: str) -> str:

@@ -16,6 +16,7 @@ from bench.preflight.probes import Probe, probes
 from bench.preflight.report import Report, called
 from bench.preflight.verdicts import UNCHECKED, Verdict
 from bench.records import Failure, Record, Status
+from bench.secrets import redacted
 
 
 def preflight(name: str, cells: list[Cell], where: Launch, console: Console) -> Report:
@@ -34,7 +35,7 @@ def preflight(name: str, cells: list[Cell], where: Launch, console: Console) -> 
     with bar:
         verdicts, environment = groups.run(made, where, tell)
     report = Report(name, made, verdicts, environment)
-    content = json.dumps(report.content(), indent=1, ensure_ascii=False)
+    content = json.dumps(redacted(report.content()), indent=1, ensure_ascii=False)
     files.write(where.results / "preflight" / f"{slug(name)}.json", content + "\n")
     return report
 
@@ -61,7 +62,7 @@ def command(name: str, where: Launch, as_json: bool) -> int:
     try:
         report = preflight(loaded.name, loaded.expand(), where, console)
     except LaunchError as error:
-        say(console, f"the processes could not be started: {error}")
+        say(console, str(error))
         return 1
     if as_json:
         print(json.dumps(report.content(), indent=1, ensure_ascii=False))

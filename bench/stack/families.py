@@ -41,6 +41,8 @@ STACKS: dict[str, type[Stack]] = {
     "roberta": Roberta,
     "t5": T5,
 }
+# no code of a checkpoint is run: neither what it brings nor what a pickle may hold
+SAFELY = {"trust_remote_code": False, "weights_only": True}
 LOADERS: dict[str, Any] = {
     "masked": AutoModelForMaskedLM,
     "causal": AutoModelForCausalLM,
@@ -68,10 +70,10 @@ def load(backbone: Backbone, location: str, partitioning: Partitioning | None = 
     options = attention_options(attention) | ({} if backbone.lm_head else stack.headless_options)
     missing: set[str] = set()
     for variant in stack.variants:
-        config = AutoConfig.from_pretrained(location, revision=revision, **variant)
+        config = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=False, **variant)
         if partitioning is None:
-            only_safe = None if backbone.source == "hub" else True  # some on the hub have no other than *.bin
-            reading = {"dtype": torch.float32, "use_safetensors": only_safe, "output_loading_info": True}
+            reading = {"dtype": torch.float32, "output_loading_info": True, **SAFELY}
+            reading["use_safetensors"] = backbone.pickle is None
             model, info = auto(backbone).from_pretrained(
                 location, config=config, revision=revision, **reading, **options
             )

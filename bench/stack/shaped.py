@@ -53,7 +53,7 @@ def config_of(backbone: Backbone) -> Any:
     if backbone.source == "built-in":
         return toy.shape(backbone.name, len(toy.tokenizer(backbone.name))).config
     if backbone.source == "folder":
-        return AutoConfig.from_pretrained(backbone.location)
+        return AutoConfig.from_pretrained(backbone.location, trust_remote_code=False)
     shape = SHAPES[backbone.name]
     config: Any = AutoConfig.for_model(backbone.model_type, **shape)
     # transformers 5.23 sets it in every T5, and unties those whose checkpoints have both

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from bench.settings import InputError, Problem, parse, read_yaml, shown, unknown
+from bench import files
+from bench.reading import read_yaml
+from bench.settings import InputError, Problem, parse, shown, unknown
 from bench.tasks.base import Hub, Task
 from bench.tasks.built_in import BUILT_IN, RANDOM
 from bench.tasks.pairs import PAIRS
@@ -65,7 +65,11 @@ def _own(location: object, path: str, problems: list[Problem]) -> Task | None:
     if not isinstance(location, str):
         problems.append(Problem(path, f"found {shown(location)}, expected a file"))
         return None
-    file = Path(os.path.expanduser(os.path.expandvars(location)))
+    try:
+        file = files.named(location)
+    except ValueError as error:
+        problems.append(Problem(path, str(error)))
+        return None
     try:
         fields = read_yaml(file, Task.model_fields)
         if known(name := str(fields.get("name"))) is not None:

@@ -6,7 +6,7 @@ import re
 import string
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from bench import toy
 from bench.metrics import DIGITS, METRICS
@@ -24,6 +24,14 @@ class Hub(Settings):
     splits: dict[str, tuple[str, ...]] = {}  # as in Task, where their names differ from those of the files
     fields: dict[str, str] = {}  # ours, label included -> theirs, where they differ
     labels: tuple[Label, ...] = ()  # theirs, in our class order, where they differ
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_name(cls, revision: str | None) -> str | None:
+        """It becomes part of a file's name in the cache of the hub's client."""
+        if revision is None or (re.fullmatch(r"\w[\w./-]{0,199}", revision, re.ASCII) and ".." not in revision):
+            return revision
+        raise ValueError("a commit, branch or tag")
 
 
 def glue(config: str, fields: dict[str, str] | None = None) -> Hub:

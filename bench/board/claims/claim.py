@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from bench import files
-from bench.settings import InputError, Problem, Settings, parse, read_yaml, shown, unknown
+from bench.reading import read_yaml
+from bench.settings import InputError, Problem, Settings, parse, shown, unknown
 
 METHODS = (  # boards do not import methods; a test compares
     *("adapter", "bitfit", "compacter", "deep_prompts", "full", "idpg", "late_prompt", "linear_probe", "p_tuning"),
@@ -42,7 +43,8 @@ class OfMethod(Settings):
         return self
 
     def holds(self, method: Mapping[str, Any]) -> bool:
-        deep = self.depth_from is None or method.get("depth", -1) >= self.depth_from
+        depth = method.get("depth")
+        deep = self.depth_from is None or (isinstance(depth, int) and depth >= self.depth_from)
         return _among(method, "kind", self.kind) and _among(method, "generator", self.generator) and deep
 
 

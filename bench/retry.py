@@ -1,0 +1,47 @@
+"""What `bench run --retry` takes away: records by their status, and what stands for a record and is none."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import get_args
+
+from bench import records
+from bench.settings import InputError, Problem
+
+UNREADABLE = "unreadable"  # as `--retry` takes it, beside every status
+KNOWN = (*get_args(records.Status), UNREADABLE)
+
+
+def forget(results: Path, cells: Collection[str], retry: Collection[str]) -> list[Path]:
+    """Takes away the records of `cells` that are to be tried again; what was set aside. InputError: no such status."""
+    for status in retry:
+        if status not in KNOWN:
+            message = f"found {status}, expected one of {', '.join(KNOWN)}"
+            raise InputError("command line", [Problem("--retry", message)])
+    for record in records.read_all(results, set(cells)).records if retry else []:
+        if record.status in retry:
+            records.path(results, record.name).unlink()
+    return [_set_aside(results, name) for name in unreadable(results, cells)] if UNREADABLE in retry else []
+
+
+def unreadable(results: Path, cells: Collection[str]) -> dict[str, str]:
+    """Of `cells`, those for whose record something else stands: that, and what is wrong with it."""
+    found: dict[str, str] = {}
+    for name in sorted(records.recorded(results) & set(cells)):
+        file = records.path(results, name)
+        try:
+            records.read(file)
+        except (ValueError, OSError) as error:
+            if os.path.lexists(file):  # else another run has taken it away
+                found[name] = f"{file}: {error}"
+    return found
+
+
+def _set_aside(results: Path, name: str) -> Path:
+    """Gives it another name, under which it is no record: it may be one, of a later version."""
+    file = records.path(results, name)
+    free = (file.with_name(f"{name}.unreadable-{number}") for number in itertools.count(1))
+    return file.rename(next(one for one in free if not os.path.lexists(one)))
