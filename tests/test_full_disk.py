@@ -34,7 +34,7 @@ def fill(file: Path) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_full_disk_makes_a_run_wait_with_what_it_has(disk: Path, write_matrix) -> None:
-    """The record of the cell that trains when the disk becomes full is written when there is room, and the rest runs."""
+    """The record of what trains when the disk becomes full is written when there is room, and the rest runs."""
     file, results = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 200}), disk / "results"
     with started(file, results) as process:
         wait_for(lambda: in_training(results))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -183,7 +182,7 @@ def test_ranks_end_with_their_run_and_the_next_run_goes_on(write_matrix, tmp_pat
     file = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 600, "evaluate_every": 600})
     results, torn, secret = tmp_path / "results", tmp_path / "torn", "hf_qmzpwoxn"
     value = f"""'a' "b" $(touch {torn}) `touch {torn}`; touch {torn}\n\\ *"""
-    given = {name: value for name in ("NCCL_X", "GLOO_X", "HF_X", "BENCH_X")} | {"HF_TOKEN": secret}
+    given = dict.fromkeys(("NCCL_X", "GLOO_X", "HF_X", "BENCH_X"), value) | {"HF_TOKEN": secret}
     with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **given) as run:
         wait_for(lambda: all(training(results, host, 600) for host in them.addresses))
         for host in them.addresses:
