@@ -59,7 +59,8 @@ def write(results: Path, made: Card) -> None:
     """results/cards/<sample>.json, unless it is there."""
     file = results / "cards" / f"{made.sample}.json"
     if not file.exists():
-        files.write_once(file, json.dumps(made.model_dump(mode="json"), ensure_ascii=False) + "\n")
+        content = json.dumps(made.model_dump(mode="json"), ensure_ascii=False) + "\n"
+        files.write_once(file, content, results / ".run")
 
 
 def read_all(results: Path) -> tuple[list[Card], list[str]]:

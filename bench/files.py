@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -76,10 +77,10 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: str | bytes, mode: int) -> Generator[Path, None, None]:
-    """A file beside `path` that holds `content`, on disk; gone afterwards unless it was moved away."""
+def _temporary(path: Path, content: str | bytes, mode: int, folder: Path) -> Generator[Path, None, None]:
+    """A file in `folder` that holds `content`, on disk; gone afterwards unless it was moved away."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -94,14 +95,23 @@ def _temporary(path: Path, content: str | bytes, mode: int) -> Generator[Path, N
 
 def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Replace `path` as a whole, or leave it as it was."""
-    with _temporary(path, content, mode) as temporary:
+    with _temporary(path, content, mode, path.parent) as temporary:
         os.replace(temporary, path)
 
 
-def write_once(path: Path, content: str) -> bool:
-    """Write `path` as a whole unless it is there already; whether it was written."""
-    with _temporary(path, content, 0o644) as temporary:
-        return link(temporary, path)  # unlike os.replace, leaves a file that exists
+def write_once(path: Path, content: str, scratch: Path | None = None) -> bool:
+    """Write `path` as a whole unless it is there already; whether it was written.
+
+    `scratch`: where it is written first, if that is there: what a killed process leaves is in nobody's way in it.
+    """
+    folder = scratch if scratch is not None and scratch.is_dir() else path.parent
+    try:
+        with _temporary(path, content, 0o644, folder) as temporary:
+            return link(temporary, path)  # unlike os.replace, leaves a file that exists
+    except OSError as error:
+        if error.errno != errno.EXDEV or scratch is None:  # it may be on another disk
+            raise
+        return write_once(path, content)
 
 
 def link(source: Path, name: Path) -> bool:
@@ -111,6 +121,14 @@ def link(source: Path, name: Path) -> bool:
     except FileExistsError:
         return same(source, name)  # NFS may lose the answer to a link that was made, and ask again
     return True
+
+
+def there(path: Path) -> bool:
+    """Whether it is a file. Its folder is opened, at which NFS looks anew: else what was looked for in vain before may
+    stay unseen for a minute."""
+    with contextlib.suppress(FileNotFoundError):
+        os.close(os.open(path.parent, os.O_RDONLY))
+    return path.is_file()
 
 
 def same(one: Path, other: Path) -> bool:

@@ -234,7 +234,7 @@ def write(results: Path, record: Record) -> bool:
         if plain[part] is not None:
             plain[part][name] = redacted(plain[part][name])
     content = json.dumps(plain, indent=1, ensure_ascii=False)
-    return files.write_once(path(results, record.name), content + "\n")
+    return files.write_once(path(results, record.name), content + "\n", results / ".run")
 
 
 def parse(content: str | bytes) -> Record:

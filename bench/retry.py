@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Collection
@@ -21,10 +22,20 @@ def forget(results: Path, cells: Collection[str], retry: Collection[str]) -> lis
         if status not in KNOWN:
             message = f"found {status}, expected one of {', '.join(KNOWN)}"
             raise InputError("command line", [Problem("--retry", message)])
-    for record in records.read_all(results, set(cells)).records if retry else []:
-        if record.status in retry:
-            records.path(results, record.name).unlink()
-    return [_set_aside(results, name) for name in unreadable(results, cells)] if UNREADABLE in retry else []
+    for name in sorted(records.recorded(results) & set(cells)) if retry else []:
+        _forget_one(records.path(results, name), retry)
+    wrong = unreadable(results, cells) if UNREADABLE in retry else {}
+    return [free for name in wrong if (free := _set_aside(records.path(results, name))) is not None]
+
+
+def _forget_one(file: Path, retry: Collection[str]) -> None:
+    """Read just before, since another run may have tried it again meanwhile: its result must not be lost."""
+    try:
+        record = records.read(file)
+    except (ValueError, OSError):
+        return
+    if record.status in retry:
+        file.unlink(missing_ok=True)
 
 
 def unreadable(results: Path, cells: Collection[str]) -> dict[str, str]:
@@ -40,8 +51,10 @@ def unreadable(results: Path, cells: Collection[str]) -> dict[str, str]:
     return found
 
 
-def _set_aside(results: Path, name: str) -> Path:
-    """Gives it another name, under which it is no record: it may be one, of a later version."""
-    file = records.path(results, name)
-    free = (file.with_name(f"{name}.unreadable-{number}") for number in itertools.count(1))
-    return file.rename(next(one for one in free if not os.path.lexists(one)))
+def _set_aside(file: Path) -> Path | None:
+    """Gives it another name, under which it is no record: it may be one, of a later version. None: another run did."""
+    names = (file.with_name(f"{file.stem}.unreadable-{number}") for number in itertools.count(1))
+    free = next(one for one in names if not os.path.lexists(one))
+    with contextlib.suppress(FileNotFoundError):
+        return file.rename(free)
+    return None

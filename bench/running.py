@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from bench import endings, group, launch, records
+from bench import endings, files, group, launch, records
 from bench.cells import Cell
 from bench.endings import Stall
 from bench.group import Running
@@ -93,7 +93,7 @@ class Run:
             raise LaunchError(NO_HOST)
         for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
             why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
-            for cell in self.waiting.lanes.pop(lane):
+            while (cell := self.waiting.take(lane)) is not None:
                 before = self.lost.get(cell.name, [])
                 failure = before[-1] if before else Failure(phase="start", rank=None, host=None, exception=why)
                 self.waiting.fail(cell, "node_lost", failure, before[:-1])
@@ -163,7 +163,7 @@ class Run:
     def _collect(self, one: Serving) -> bool:
         """Takes its cells that have a record; whether there were any."""
         before = one.served
-        while one.cells and records.path(self.how.results, one.cells[0].name).is_file():
+        while one.cells and files.there(records.path(self.how.results, one.cells[0].name)):
             one.served += 1
             for host in one.running.group.place.hosts:
                 self.failed_starts.pop(host, None)

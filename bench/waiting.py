@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from bench import records
+from bench import files, records
 from bench.cells import Cell
 from bench.inference import inferred_out_of_memory
 from bench.launch import Event, Launch, Watch
@@ -49,7 +49,7 @@ class Waiting:
             self._drop_empty(lane)
             if not self.patiently(lambda cell=cell: self.leases.claim(cell.name)):
                 self.elsewhere[cell.name] = cell
-            elif records.path(self.how.results, cell.name).is_file():
+            elif files.there(records.path(self.how.results, cell.name)):
                 self.done(cell)  # by another run, meanwhile
             else:
                 return cell
@@ -87,7 +87,7 @@ class Waiting:
         self.looked = time.monotonic()
         claimed = self.leases.claimed()
         for name, cell in list(self.elsewhere.items()):
-            if records.path(self.how.results, name).is_file():
+            if files.there(records.path(self.how.results, name)):
                 self.done(self.elsewhere.pop(name))
             elif name not in claimed:
                 del self.elsewhere[name]

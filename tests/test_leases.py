@@ -324,3 +324,27 @@ def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "record").read_text() == "mine"
     with leases(tmp_path, "a") as mine, leases(tmp_path, "b") as other:
         assert mine.claim("cell") and not other.claim("cell")
+
+
+def test_a_record_is_written_where_what_is_left_of_it_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless that is on another disk."""
+    link, sources = os.link, list[Path]()
+
+    def linked(source: Path, name: Path) -> None:
+        sources.append(source.parent)
+        if disks > 1 and source.parent != name.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        link(source, name)
+
+    monkeypatch.setattr(os, "link", linked)
+    scratch, folder = tmp_path / ".run", tmp_path / "records"
+    disks = 1
+    assert files.write_once(folder / "a", "1", scratch), "there is no such folder yet"
+    scratch.mkdir()
+    assert files.write_once(folder / "b", "1", scratch)
+    disks = 2
+    assert files.write_once(folder / "c", "1", scratch) and not files.write_once(folder / "c", "2", scratch)
+    assert sources == [folder, scratch, scratch, folder, scratch, folder]
+    assert sorted(os.listdir(folder)) == ["a", "b", "c"] and not os.listdir(scratch)

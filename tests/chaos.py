@@ -1,0 +1,147 @@
+"""`bench run` again and again on one results folder, while processes of it are killed at random moments.
+
+Which process is next and at what moment is drawn from a seed; what it is doing at that moment is chance all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bench import heartbeat, records
+
+# what is killed, and how often as a share; "stop": a rank is stopped, which somebody has to notice
+SHARES = {"run": 1, "guard": 4, "rank": 5, "runner": 3, "launch": 3, "stop": 2}
+MODULES = {  # that a process runs -> what it is
+    "bench": "run",
+    "bench.guard": "guard",
+    "bench.worker": "rank",
+    "deepspeed.launcher.runner": "runner",
+    "deepspeed.launcher.launch": "launch",
+}
+TIMEOUT_SECONDS = 8  # of cells, in these runs
+PATIENCE_SECONDS = 60  # for something to happen; then it is the next one's turn anyway
+LEFT_BEHIND = ("failed", "timeout", "node_lost")  # statuses of cells whose processes were killed
+RETRY = [word for status in LEFT_BEHIND for word in ("--retry", status)]
+
+
+def processes(results: Path) -> dict[str, list[psutil.Process]]:
+    """Those that serve cells into `results`, by what they are."""
+    found: dict[str, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = process.info["cmdline"] or []
+        module = line[line.index("-m") + 1] if "-m" in line[:-1] else ""
+        if module in MODULES and any(str(results) in word for word in line):
+            found.setdefault(MODULES[module], []).append(process)
+    return found
+
+
+@dataclass
+class Chaos:
+    """Of one results folder. `log`: where the runs say what they do."""
+
+    matrix: Path
+    hostfile: Path
+    results: Path
+    log: Path
+    chance: random.Random
+    runs: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    fine: dict[str, bytes] = field(default_factory=dict)  # records that say ok, as they were first seen
+
+    def wreck(self, kills: int) -> None:
+        """Until so many processes were killed. No run is left then."""
+        while self.kills.total() < kills:
+            self._start()
+            self._wait()
+            for _ in range(self.chance.choice((1, 2, 4, 5, 8))):  # shorter than what would be noticed in between
+                self._kill()
+                time.sleep(self.chance.uniform(0, 0.2))
+            self._keep()
+        for run in self.runs:
+            run.kill()
+            run.wait()
+            self.kills["run"] += 1
+
+    def _start(self) -> None:
+        """One run or two at once; some try again what was killed before."""
+        self.runs = [run for run in self.runs if run.poll() is None]
+        while len(self.runs) < self.chance.choice((1, 1, 2)):
+            retry = RETRY if self.chance.random() < 0.5 else []
+            words = ["run", str(self.matrix), "--results", str(self.results), "--hostfile", str(self.hostfile)]
+            command = [sys.executable, "-m", "bench", *words, "--timeout", str(TIMEOUT_SECONDS), *retry]
+            with self.log.open("ab") as log:
+                self.runs.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+            self.started += 1
+
+    def _wait(self) -> None:
+        """For a moment to kill at: any, or while a rank trains, or when cells have just ended; and somewhat later."""
+        before, more = self._written(), self.chance.choice((1, 2, 3))
+        until: Callable[[], object] = self.chance.choice(
+            (
+                lambda: True,
+                self._in_training,
+                self._in_training,
+                lambda: len(self._written() - before) >= more,
+            )
+        )
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not until() and time.monotonic() < end and any(run.poll() is None for run in self.runs):
+            time.sleep(0.05)
+        time.sleep(self.chance.uniform(0, 2))
+
+    def _written(self) -> set[tuple[str, int]]:
+        """Records, each with its inode, since one may be written again after `--retry`."""
+        folder = records.folder(self.results)
+        return {(file.name, file.inode()) for file in os.scandir(folder)} if folder.is_dir() else set()
+
+    def _in_training(self) -> bool:
+        told = [beat for file in self.results.glob(".run/*/*/beat-0.json") for beat in heartbeat.read(file.parent, 1)]
+        done = records.recorded(self.results)
+        return any(beat.phase == "train" and beat.cell not in done for beat in told)
+
+    def _kill(self) -> None:
+        there = processes(self.results)
+        kinds = [kind for kind in SHARES if there.get("rank" if kind == "stop" else kind)]
+        if not kinds:
+            return
+        (kind,) = self.chance.choices(kinds, [SHARES[kind] for kind in kinds])
+        victim = self.chance.choice(there["rank" if kind == "stop" else kind])
+        try:
+            victim.send_signal(signal.SIGSTOP if kind == "stop" else signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            return  # it ended by itself
+        self.kills[kind] += 1
+
+    def _keep(self) -> None:
+        """What says ok is never done again."""
+        for record in records.read_all(self.results).records:
+            if record.status == "ok":
+                content = records.path(self.results, record.name).read_bytes()
+                assert self.fine.setdefault(record.name, content) == content, f"{record.name} was written twice"
+
+
+def quality(results: Path) -> dict[str, object]:
+    """Of each cell, what must not depend on what happened beside it."""
+    reading = records.read_all(results)
+    assert not reading.unreadable, reading.unreadable
+    return {
+        one.name: (one.quality.test, one.quality.dev, one.quality.curve, one.quality.outcomes, one.quality.predicted)
+        for one in reading.records
+        if one.quality is not None
+    }
+
+
+def statuses(results: Path) -> Counter[str]:
+    return Counter(record.status for record in records.read_all(results).records)

@@ -1,0 +1,61 @@
+"""Whatever is killed whenever: each cell ends with one valid record, which says what an undisturbed run's says."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from chaos import RETRY, Chaos, processes, quality, statuses
+from test_cli import bench
+
+from bench import records
+from bench.matrix import load
+
+KILLS = 50
+SEED = 8
+
+
+def leftovers(results: Path) -> list[str]:
+    """What is not a record among the records."""
+    return [file.name for file in records.folder(results).iterdir() if file.suffix != ".json"]
+
+
+@pytest.mark.timeout(1200)
+def test_chaos(write_matrix, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    axes = {"ranks": [1, 2], "method": ["full", "bitfit", {"kind": "prompt_tuning", "length": 2}], "seed": [0, 1, 2, 3]}
+    matrix, hostfile, log = write_matrix(axes), tmp_path / "hosts", tmp_path / "log"
+    hostfile.write_text("localhost slots=2\n")
+    names = {cell.name for cell in load(str(matrix)).expand()}
+    begun = time.monotonic()
+
+    undisturbed = bench("run", matrix, "--results", tmp_path / "undisturbed", "--hostfile", hostfile)
+    assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    expected = quality(tmp_path / "undisturbed")
+    assert expected.keys() == names
+
+    results = tmp_path / "results"
+    chaos = Chaos(matrix, hostfile, results, log, random.Random(SEED))
+    start = time.monotonic()
+    chaos.wreck(KILLS)
+    wrecked, left = time.monotonic() - start, statuses(results)
+
+    clean = bench("run", matrix, "--results", results, "--hostfile", hostfile)
+    told = clean.stdout + clean.stderr
+    assert clean.returncode in (0, 1), told
+    assert not processes(results), told
+    assert records.recorded(results) == names and statuses(results).total() == len(names), told
+    after = statuses(results)
+    assert after.keys() <= {"ok", "failed", "timeout", "node_lost"}, after
+
+    again = bench("run", matrix, "--results", results, "--hostfile", hostfile, *RETRY)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not processes(results) and not leftovers(results)
+    assert quality(results) == expected
+    chaos._keep()
+    assert "Traceback" not in log.read_text("utf-8", errors="replace")
+    with capsys.disabled():
+        print(f"\n{chaos.kills.total()} kills: {dict(chaos.kills)} in {chaos.started} runs, {wrecked:.0f} s")
+        print(f"records then: {dict(left)}; after a clean run: {dict(after)}; after --retry: {dict(statuses(results))}")
+        print(f"{time.monotonic() - begun:.0f} s in all")

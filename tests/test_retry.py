@@ -1,0 +1,38 @@
+"""What `--retry` takes away, also while another run does the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_records import record
+
+from bench import records, retry
+
+
+def test_records_are_forgotten_by_status(tmp_path: Path) -> None:
+    for one in (record("fine"), record("failed", test=None), record("other", test=None)):
+        records.write(tmp_path, one)
+    assert retry.forget(tmp_path, {"fine", "failed"}, ["failed"]) == []
+    assert records.recorded(tmp_path) == {"fine", "other"}
+
+
+def test_what_another_run_took_away_or_made_anew_meanwhile_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of records is older than they are."""
+    for name in ("gone", "anew"):
+        records.write(tmp_path, record(name, test=None))
+    listed = records.recorded
+
+    def then(results: Path) -> set[str]:
+        found = listed(results)
+        for name in found:
+            records.path(results, name).unlink()
+        records.write(results, record("anew"))
+        return found
+
+    monkeypatch.setattr(records, "recorded", then)
+    retry.forget(tmp_path, {"gone", "anew"}, ["failed"])
+    monkeypatch.undo()
+    assert [one.status for one in records.read_all(tmp_path).records] == ["ok"]
