@@ -21,6 +21,7 @@ from bench.schedule import Place
 
 PORTS = range(20000, 32000)  # below those that systems give out by themselves
 READ_SECONDS = 0.004  # that reading what one rank tells may take on a slow disk
+STILL_SECONDS = 30.0  # between two looks: where it is longer, this process or the storage stood still, not the ranks
 END_SECONDS = 10.0  # that ranks have to end in when they are told to
 HERE = "localhost"  # the host of a run without a hostfile
 
@@ -34,7 +35,7 @@ class Running:
         self.beats: list[Beat] = []
         self.exits: list[Exit] = []
         self.news = self.exited = time.monotonic()  # when a rank made progress, and when the first of them ended
-        self.looked = float("-inf")
+        self.looked, self.seen = float("-inf"), time.monotonic()  # when a look began and when the last one was over
         self.why = ""  # it was told to stop
         described = {
             "module": module,
@@ -69,8 +70,11 @@ class Running:
             return
         self.looked = time.monotonic()
         beats = heartbeat.read(self.work, ranks)
+        before, self.seen = self.seen, time.monotonic()
         if [beat.marks for beat in beats] != [beat.marks for beat in self.beats]:
-            self.news = time.monotonic()
+            self.news = self.seen
+        else:
+            self.news += max(0.0, self.seen - before - STILL_SECONDS)
         self.beats = beats
         if len(exits := heartbeat.read_exits(self.work, beats)) > len(self.exits):
             self.exited = self.exited if self.exits else time.monotonic()
@@ -97,7 +101,7 @@ class Running:
     def end(self, lost: Sequence[str] = ()) -> None:
         """Until it has ended, on all hosts but those that are `lost`. Its variables go: secrets may be among them."""
         self.stop("the run is done with it")
-        self.session.end(END_SECONDS)
+        self.session.end(0 if set(self.group.place.hosts) <= set(lost) else END_SECONDS)
         end = time.monotonic() + END_SECONDS
         while True:
             self.looked = float("-inf")

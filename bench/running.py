@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ AHEAD = 2  # cells that a group has at a time, so that it never waits for the ne
 PROBE_SECONDS = 20.0  # without progress, after which its hosts are asked whether they are there
 STARTS = 2  # how often in a row processes may die before their first cell, on one host
 ONCE_MORE = 1  # how often a cell that lost its host goes elsewhere
+DESERTED = 3  # how often a cell may lose its ranks to a run that stands still
 LONGER = 3  # times the limit for what tells little while it lasts:
 NO_HOST = "no host is left: `bench doctor` says what is wrong; cells without a record run at the next `bench run`"
 SLOW_PHASES = ("", "load", "setup", "cache")
@@ -61,6 +63,7 @@ class Run:
         self.groups: list[Serving] = []
         self.lost: dict[str, list[Failure]] = {}  # of each cell, runs of it that ended with a host
         self.failed_starts: Counter[str] = Counter()  # by host, since the last that went well
+        self.deserted: Counter[str] = Counter()  # by cell, groups that took this run for gone
         self.probes = ThreadPoolExecutor(8, "probe")
 
     def __enter__(self) -> Run:
@@ -109,7 +112,7 @@ class Run:
                 self._begin(lane, place, cell)
 
     def _begin(self, lane: Lane, place: Place, cell: Cell) -> None:
-        work = Path(tempfile.mkdtemp(dir=self.folder, prefix="group-"))
+        work = Path(self.waiting.patiently(lambda: tempfile.mkdtemp(dir=self.folder, prefix="group-")))
         taken = {one.running.group.port for one in self.groups}
         try:
             planned = group.planned(place, self.slots, work, tuple(self.how.arguments), taken, self.how.launcher)
@@ -119,7 +122,8 @@ class Run:
             self.waiting.give_back([cell])
             return
         head = {"results": str(self.how.results.resolve()), "commits": self.how.commits}
-        one = Serving(lane, Running(planned, self.how.launcher, "bench.worker", self.leases.lease, head))
+        start = functools.partial(Running, planned, self.how.launcher, "bench.worker", self.leases.lease, head)
+        one = Serving(lane, self.waiting.patiently(start))
         self.groups.append(one)
         self._give(one, cell)
 
@@ -184,6 +188,10 @@ class Run:
         self.groups.remove(one)
         self.pool.free(one.running.group.place)
         self._collect(one)
+        if one.cells and endings.deserted(one.running) and self.deserted[one.cells[0].name] < DESERTED:
+            self.deserted[one.cells[0].name] += 1
+            self.waiting.note(f"ranks ended since this run stood still ({self.leases.lease}); their cells run again")
+            return self.waiting.give_back(one.cells)
         begun = {beat.cell for beat in one.running.beats}
         running = one.cells.pop(0) if one.cells and one.cells[0].name in begun else None
         self.waiting.give_back(one.cells)
