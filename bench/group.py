@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -59,9 +60,13 @@ class Running:
         self.session = Session(launcher.command(group), self.work / "log", own | launcher.variables(group))
 
     def feed(self, line: Mapping[str, Any]) -> None:
-        """One more line of the queue, which every rank reads."""
-        with (self.work / "queue.jsonl").open("ab") as queue:
-            queue.write(json.dumps(line).encode() + b"\n")
+        """One more line of the queue, which every rank reads: all of it, or none where there is no room."""
+        content = json.dumps(line).encode() + b"\n"
+        with (self.work / "queue.jsonl").open("ab", buffering=0) as queue:
+            length = queue.seek(0, os.SEEK_END)
+            if queue.write(content) < len(content):
+                queue.truncate(length)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def look(self) -> None:
         """Takes in what the ranks have told; of many, less often."""

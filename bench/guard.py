@@ -111,6 +111,8 @@ class Guard:
                 _kill(child)
             time.sleep(LOOK_SECONDS)
         self._listen(reading, rest)
+        if code < 0 and not self.order:
+            time.sleep(LOOK_SECONDS)  # what ends the rank and this may reach the rank first
         return code
 
     def _listen(self, reading: int, rest: bytes) -> bytes:

@@ -62,6 +62,7 @@ class Run:
         self.slots = dict(pool.hosts)
         self.groups: list[Serving] = []
         self.lost: dict[str, list[Failure]] = {}  # of each cell, runs of it that ended with a host
+        self.gone: set[str] = set()  # hosts that did not answer
         self.failed_starts: Counter[str] = Counter()  # by host, since the last that went well
         self.deserted: Counter[str] = Counter()  # by cell, groups that took this run for gone
         self.probes = ThreadPoolExecutor(8, "probe")
@@ -74,7 +75,7 @@ class Run:
             for one in self.groups:
                 one.running.stop("the run is over")
             for one in self.groups:
-                one.running.end()
+                one.running.end(sorted(self.gone))
             self.probes.shutdown(cancel_futures=True)
 
     def serve(self, cells: list[Cell]) -> None:
@@ -93,7 +94,9 @@ class Run:
     def _drop_impossible(self) -> None:
         """Cells for which too few slots are left, now that hosts were set aside."""
         if not self.pool.total:
-            raise LaunchError(NO_HOST)
+            if self.waiting and not self.groups:
+                raise LaunchError(NO_HOST)
+            return  # what runs goes on where no more can be started
         for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
             why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
             while (cell := self.waiting.take(lane)) is not None:
@@ -176,11 +179,15 @@ class Run:
 
     def _hosts_lost(self, one: Serving) -> bool:
         """Whether some of its hosts do not answer any more; they are asked in the background, now and then."""
-        if one.probe is None and time.monotonic() - one.probed > PROBE_SECONDS:
+        one.lost = one.lost or self._known_gone(one)
+        if not one.lost and one.probe is None and time.monotonic() - one.probed > PROBE_SECONDS:
             one.probe = self.probes.submit(endings.unreachable, one.running)
         if one.probe is not None and one.probe.done():
             one.lost, one.probe, one.probed = one.probe.result(), None, time.monotonic()
         return bool(one.lost)
+
+    def _known_gone(self, one: Serving) -> list[str]:
+        return [host for host in one.running.group.place.hosts if host in self.gone]
 
     def _settle(self, one: Serving) -> None:
         """The end of a group: a record for the cell that was running, the others go back."""
@@ -198,7 +205,8 @@ class Run:
         if running is None and (one.served or one.closed):
             return
         if not one.lost and endings.root(one.running.exits) is None:
-            one.lost = endings.unreachable(one.running)
+            one.lost = self._known_gone(one) or endings.unreachable(one.running)
+        self.gone.update(one.lost)
         for host in one.lost:
             self._lose(host, "does not answer")
         if running is not None:
@@ -223,7 +231,7 @@ class Run:
             self.failed_starts[host] += 1
             if self.failed_starts[host] >= STARTS:
                 self._lose(host, f"processes do not start there; see {one.running.work / 'log'}")
-        if not self.pool.total:
+        if not self.pool.total and not self.groups:
             raise launch.start_error(one.running)
 
     def _lose(self, host: str, why: str) -> None:

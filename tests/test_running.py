@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import resource
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -114,6 +116,36 @@ def test_while_the_run_itself_stands_still_nobody_is_without_progress(scripted: 
             assert idle - 1 < time.monotonic() - running.news < idle + 5
     finally:
         running.end()
+
+
+def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: Scripted, tmp_path: Path) -> None:
+    place = Pool({"localhost": 1}).place(Lane(1))
+    assert place is not None
+    scripted.endings.write_text("ends")
+    running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+        with pytest.raises(OSError, match="No space left"):
+            running.feed({"end": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        running.end()
+    running.feed({"end": True})
+    assert (tmp_path / "queue.jsonl").read_text() == '{"end": true}\n'
+
+
+def test_nohup_is_heeded() -> None:
+    script = """if True:
+        import signal
+        from bench.processes import stop_on_signals
+        stop_on_signals()
+        print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"""
+    said = [
+        subprocess.run([*nohup, sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        for nohup in ([], ["nohup"])
+    ]
+    assert said == ["False\n", "True\n"]
 
 
 def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_path: Path) -> None:
