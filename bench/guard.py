@@ -30,7 +30,8 @@ from bench.owner import Owner
 LOOK_SECONDS = 0.2
 BEAT_SECONDS = 1.0
 ORPHAN_LOOKS = 30  # at a lease that stands still, one a beat: less than others wait before they take the run's cells
-ORDERS = ("its launcher is gone", "the run that started it is gone")  # why a guard itself ends its rank
+LAUNCHER_IS_GONE, RUN_IS_GONE = "its launcher is gone", "the run that started it is gone"
+ORDERS = (LAUNCHER_IS_GONE, RUN_IS_GONE)  # why a guard itself ends its rank
 # how a launcher tells a rank which one it is, where it is not deepspeed's own
 RANKS = {"openmpi": "OMPI_COMM_WORLD_RANK", "slurm": "SLURM_PROCID"}
 
@@ -113,6 +114,8 @@ class Guard:
                 _kill(child)
             time.sleep(LOOK_SECONDS)
         self._listen(reading, rest)
+        if code < 0 and not self.order:
+            time.sleep(LOOK_SECONDS)  # what ends the rank and this may reach the rank first
         return code
 
     def _listen(self, reading: int, rest: bytes) -> bytes:
@@ -128,11 +131,11 @@ class Guard:
     def _order(self) -> str:
         """Why the rank has to end now; "" while it has not."""
         if os.getppid() != self.parent:
-            return ORDERS[0]
+            return LAUNCHER_IS_GONE
         if self.lease.gone():
             with contextlib.suppress(OSError):
                 (self.work / "group.json").unlink()  # with secrets in it, which nobody else will take away
-            return ORDERS[1]
+            return RUN_IS_GONE
         return heartbeat.told_to_stop(self.work)
 
     def _told(self, number: int, _frame: FrameType | None) -> None:
