@@ -227,7 +227,7 @@ def test_a_rank_that_is_killed_or_stopped_costs_its_cell_alone(write_matrix, tmp
     made = by_name(results)
     ended, hung = made[killed].failure, made[stopped].failure
     assert (ended.rank, ended.host, ended.phase) == (1, first, "train"), ended
-    assert ended.exception == "rank 1 ended without a record: ended by SIGKILL"
+    assert ended.exception == f"rank 1 on {ended.host} ended without a record: ended by SIGKILL"
     assert (hung.rank, hung.host, hung.phase) == (1, second, "train"), hung
     assert hung.exception == f"no rank made progress for 20 s: rank 1 on {second} is stopped"
 
