@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from bench.group import Running
 from bench.guard import ORDERS
@@ -16,6 +17,14 @@ from bench.records import Failure, Status
 ASKS, ASK_SECONDS = 3, 5.0
 TOLD = 3  # exit status of a rank that has told how its cell failed
 STOPPED = ("stopped", "tracing-stop")  # states of a process that does not run
+
+
+@dataclass(frozen=True)
+class Stall:
+    """That a group made no progress for too long."""
+
+    seconds: float
+    beats: list[Beat]  # of its ranks at that time, before they were ended
 
 
 def unreachable(group: Running) -> list[str]:
@@ -31,10 +40,10 @@ def unreachable(group: Running) -> list[str]:
     return left
 
 
-def failure_of(group: Running, cell: str, lost: list[str], limit: float | None) -> tuple[Status, Failure]:
+def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) -> tuple[Status, Failure]:
     """Of the cell that was running when the group ended without its record.
 
-    `lost`: hosts that do not answer. `limit`: seconds without progress after which it was ended; None: it ended itself.
+    `lost`: hosts that do not answer. `stall`: why it was ended; None: it ended itself.
     """
     last = max((beat for beat in group.beats if beat.cell == cell), key=lambda beat: beat.step, default=None)
     if lost:
@@ -48,9 +57,9 @@ def failure_of(group: Running, cell: str, lost: list[str], limit: float | None) 
         return status, _failure(
             group, last, first.rank, first.host, f"rank {first.rank} ended without a record: {ended}"
         )
-    if limit is not None:
-        beat, what = _blamed(group.beats)
-        why = f"no rank made progress for {limit:g} s: {what}"
+    if stall is not None:
+        beat, what = _blamed(stall.beats)
+        why = f"no rank made progress for {stall.seconds:g} s: {what}"
         return "timeout", _failure(group, last, beat.rank if beat else None, beat.host if beat else None, why)
     return "failed", _failure(group, last, None, None, f"a process ended without a record: {how(group)}")
 

@@ -103,7 +103,7 @@ class Running:
             self.looked = float("-inf")
             self.look()
             left = [beat for beat in self.beats if beat.state != heartbeat.ENDED and beat.host not in lost]
-            if not left or time.monotonic() > end:
+            if not left or self.launcher.ends_by_signal(self.group) or time.monotonic() > end:
                 break
             time.sleep(0.1)  # their slots are not free before
         with contextlib.suppress(OSError):

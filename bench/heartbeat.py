@@ -67,7 +67,7 @@ pulse = Pulse()
 
 def write(work: Path, beat: Beat) -> None:
     """In place. A disk that cannot be written makes the beat stand still, which is looked into."""
-    content = json.dumps(beat._asdict()).encode()[:WIDTH].ljust(WIDTH)
+    content = json.dumps(beat._replace(trouble=beat.trouble[:1000])._asdict()).encode().ljust(WIDTH)
     with contextlib.suppress(OSError):
         descriptor = os.open(_beat_file(work, beat.rank), os.O_WRONLY | os.O_CREAT, 0o644)
         try:

@@ -28,7 +28,7 @@ def read_hostfile(hostfile: Path) -> dict[str, int]:
             continue
         fault = _fault(words, hosts)
         if fault is not None:
-            problems.append(Problem(f"line {number}", f"found {shown(line)}, expected {fault}"))
+            problems.append(Problem(f"line {number}", f"found {shown(line)}, expected `host slots=n`{fault}"))
         else:
             hosts[words[0]] = int(words[1].removeprefix("slots="))
     if not hosts and not problems:
@@ -39,12 +39,12 @@ def read_hostfile(hostfile: Path) -> dict[str, int]:
 
 
 def _fault(words: list[str], known: dict[str, int]) -> str | None:
-    """What was expected in place of these words of a line."""
+    """What is to be said of these words of a line, behind what is expected; None: nothing."""
     if len(words) != 2 or not words[1].startswith("slots="):
-        return "`host slots=n`"
+        return ""
     host, slots = words
     if not HOST.fullmatch(host):
-        return "a host of letters, digits, - . and _ that begins with no -; user and port belong into ~/.ssh/config"
+        return ": a host of letters, digits, - . and _ that begins with no -; user and port belong into ~/.ssh/config"
     if not SLOTS.fullmatch(slots):
-        return "slots from 1 to 9999"
-    return "each host once" if host in known else None
+        return " with n from 1 to 9999"
+    return ", each host once" if host in known else None

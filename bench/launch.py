@@ -22,7 +22,7 @@ from bench import group, launchers, records
 from bench.cells import Cell
 from bench.group import HERE, Running
 from bench.hostfile import read_hostfile
-from bench.launchers import Launcher
+from bench.launchers import Group, Launcher
 from bench.leases import Leases
 from bench.records import Predicted, Record
 from bench.remote import is_here
@@ -149,9 +149,8 @@ def example(lane: Lane, hosts: Mapping[str, int], launch: Launch) -> list[str]:
     """The command of one group, for people."""
     place = Pool(hosts).place(lane)
     assert place is not None, "that all fit was checked"
-    return launch.launcher.command(
-        group.planned(place, hosts, Path("QUEUE"), tuple(launch.arguments), set(), launch.launcher)
-    )
+    shown = Group(place, hosts, Path("QUEUE"), place.hosts[0], group.PORTS.start, tuple(launch.arguments))
+    return launch.launcher.command(shown)
 
 
 @contextlib.contextmanager

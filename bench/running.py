@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import endings, files, group, launch, records
 from bench.cells import Cell
+from bench.endings import Stall
 from bench.group import Running
 from bench.launch import Event, Launch, LaunchError, Watch
 from bench.leases import Leases
@@ -37,7 +38,7 @@ class Serving:
         self.closed = False  # nothing more will be given
         self.probed = time.monotonic()
         self.probe: Future[list[str]] | None = None
-        self.stalled: float | None = None  # the limit it went beyond
+        self.stall: Stall | None = None
         self.lost: list[str] = []  # hosts that do not answer
 
     @property
@@ -92,7 +93,7 @@ class Run:
             raise LaunchError(NO_HOST)
         for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
             why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
-            for cell in self.waiting.lanes.pop(lane):
+            while (cell := self.waiting.take(lane)) is not None:
                 before = self.lost.get(cell.name, [])
                 failure = before[-1] if before else Failure(phase="start", rank=None, host=None, exception=why)
                 self.waiting.fail(cell, "node_lost", failure, before[:-1])
@@ -149,7 +150,7 @@ class Run:
         if over or (one.idle > PROBE_SECONDS and one.cells and self._hosts_lost(one)):
             self._settle(one)
         elif one.idle > one.limit(self.how.timeout) and (one.cells or one.closed):
-            one.stalled = one.limit(self.how.timeout)
+            one.stall = Stall(one.limit(self.how.timeout), one.running.beats)
             self._settle(one)
 
     def _tell(self, one: Serving) -> None:
@@ -199,9 +200,9 @@ class Run:
 
     def _fail(self, one: Serving, cell: Cell) -> None:
         """`cell` was running when its group ended."""
-        status, failure = endings.failure_of(one.running, cell.name, one.lost, one.stalled)
+        status, failure = endings.failure_of(one.running, cell.name, one.lost, one.stall)
         before = self.lost.setdefault(cell.name, [])
-        if status == "node_lost" and len(before) < ONCE_MORE:
+        if status == "node_lost" and len(before) < ONCE_MORE and self.pool.possible(one.lane):
             before.append(failure)
             self.waiting.note(f"{cell.name}: {failure.exception}; it is run once more elsewhere")
             self.waiting.give_back([cell])

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import board, cards, launch, launchers, matrix, ready, records, retry, sources
+from bench import board, cards, files, launch, launchers, matrix, ready, records, retry, sources
 from bench.cells import Cell
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
+from bench.settings import InputError, Problem
+
+TRIED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Session:
         """
         loaded = matrix.load(name)
         cells = loaded.expansion()
+        if not dry:
+            self._try_results()
         self.exclusive = loaded.alone
         how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
         waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
@@ -86,8 +91,17 @@ class Session:
         for title in without:
             self.say(f"nothing to choose from, every candidate failed: {title}")
         second = self._stage(decided, how) if decided else Stage(done=not cells.decisions)
-        self._finish([*cells.first(), *decided])
-        return 0 if first.done and second.done and not without else 1
+        shown = self._finish([*cells.first(), *decided])
+        return 0 if first.done and second.done and shown and not without else 1
+
+    def _try_results(self) -> None:
+        """InputError when nothing can be written there, before anything is started."""
+        try:
+            files.write(self.results / ".run" / "tried", "x" * TRIED_BYTES)
+            (self.results / ".run" / "tried").unlink()
+        except OSError as error:
+            message = f"found {error.strerror}, expected a folder with room in which files can be written"
+            raise InputError(str(self.results), [Problem("--results", message)]) from error
 
     def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
         """Runs those of `cells` that have no record."""
@@ -144,7 +158,7 @@ class Session:
             ready.prepare_backbones(cells, self.console)
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
-        except LaunchError as error:
+        except (LaunchError, OSError) as error:
             self.say(str(error))
             return False
         self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
@@ -162,13 +176,12 @@ class Session:
                 records.write(self.results, found)
         return launch.pending(cells, self.results)
 
-    def _finish(self, cells: list[Cell]) -> None:
-        """Writes the boards and prints that of `cells`."""
+    def _finish(self, cells: list[Cell]) -> bool:
+        """Writes the boards and prints that of `cells`; whether they could be written."""
         reading = records.read_all(self.results)
         found, unreadable = cards.read_all(self.results)
         for line in [*reading.unreadable, *unreadable]:
             self.say(f"left out: {line}")
-        written = board.write(board.Contents(reading.records, found), self.results)
         names = {cell.name for cell in cells}
         mine = [record for record in reading.records if record.name in names]
         self.say(board.markdown(mine, details=False))
@@ -176,7 +189,12 @@ class Session:
         if missing := len(names) - len(mine):
             counts["without a record"] = missing
         self.say(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-        self.say(" ".join(map(str, written)))
+        try:
+            self.say(" ".join(map(str, board.write(board.Contents(reading.records, found), self.results))))
+        except OSError as error:
+            self.say(f"{error}; `bench board {self.results}` makes the boards when there is room")
+            return False
+        return True
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)

@@ -5,4 +5,4 @@ setup dev
 ruff format --check .
 ruff check .
 pyright
-pytest "$@"
+pytest --numprocesses 2 "$@"

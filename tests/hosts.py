@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -121,13 +122,13 @@ class Hosts:
         """Plugs it in again."""
         _in(self._switch, ["ip", "link", "set", self.hosts[host].port, "up"], "--net")
 
-    def run_in(self, host: str, command: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
+    def run_in(self, host: str, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs `command` on it, not by way of the network; `options` are those of subprocess.run."""
-        return subprocess.run(_inside(self.hosts[host].first, command), text=True, **options)  # pyright: ignore
+        return subprocess.run(_inside(self.hosts[host].first, command), text=True, **options)
 
-    def start_in(self, host: str, command: Sequence[str], **options: object) -> subprocess.Popen[str]:
+    def start_in(self, host: str, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """The same without waiting. To kill the result is to leave `command` alone with its host."""
-        return subprocess.Popen(_inside(self.hosts[host].first, command), text=True, **options)  # pyright: ignore
+        return subprocess.Popen(_inside(self.hosts[host].first, command), text=True, **options)
 
     def processes(self, host: str) -> list[psutil.Process]:
         """What runs on it, by ids seen from outside, the first process included."""
@@ -206,7 +207,9 @@ def _end(host: Host) -> None:
 
 def _start(command: Sequence[str]) -> subprocess.Popen[str]:
     """One that says `ready`, or what it lacks."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )  # a session of its own: Ctrl-C is for the test, which then ends this
     assert process.stdout is not None
     said = process.stdout.readline()
     if said != "ready\n":

@@ -37,6 +37,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=1,sched_min_interval=0
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2

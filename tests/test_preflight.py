@@ -13,10 +13,11 @@ import torch
 from test_cli import bench
 from test_run import STAGES, by_name, wait_for
 
-from bench import files, launch
+from bench import files
 from bench.backbones import FAMILIES
 from bench.cells import changed, rebuild
 from bench.launch import Launch
+from bench.launchers import DeepSpeed, Group
 from bench.preflight import groups
 from bench.preflight.check import batches, measure, model, refer
 from bench.preflight.faults import known
@@ -288,7 +289,8 @@ def test_a_rank_that_hangs_costs_one_probe(monkeypatch, expand, shape, tmp_path:
     environment = Environment(commit=None, dirty=None, versions={}, hosts=(), accelerator="", threads=1, launcher="")
     left: list[int] = []
 
-    def command(count: int, work: Path, where: Launch, module: str = "") -> list[str]:
+    def command(_: DeepSpeed, group: Group) -> list[str]:
+        work = group.work
         if (work / "queue.json").is_file() and not (work / "environment.json").is_file():
             names = [rebuild(content).name for content in json.loads((work / "queue.json").read_text())["probes"]]
             left.append(len(names))
@@ -300,7 +302,7 @@ def test_a_rank_that_hangs_costs_one_probe(monkeypatch, expand, shape, tmp_path:
                 files.write(work / "started" / name, "")
         return [sys.executable, "-c", sleeper if len(left) == 1 else "pass"]
 
-    monkeypatch.setattr(launch, "command", command)
+    monkeypatch.setattr(DeepSpeed, "command", command)
     verdicts, where = groups.run(made, Launch(tmp_path / "r"), lambda *_: None, limit=1)
     assert [verdicts[probe.name].finding for probe in made] == ["exact", "unsupported", "exact"]
     assert verdicts[made[1].name].exception == "timeout: no verdict in 1 s"

@@ -158,6 +158,7 @@ def test_nothing_of_a_checkpoint_runs_and_secrets_stay_out(
     assert len(records.recorded(results)) == 3
     failure = found["reviews"].failure
     assert failure is not None and "401 Unauthorized for ***HF_TOKEN***" in failure.exception, failure
+    assert token[3:] not in done.stdout + done.stderr
     assert not marker.exists() and not (tmp_path / "executed").exists() and not (ROOT / "executed").exists()
     kept = [one for one in results.rglob("*") if one.is_file() and ".run" not in one.parts]
     assert not [one for one in kept if token[3:] in one.read_text()]
@@ -386,10 +387,21 @@ def test_names_stay_in_the_results(
     assert "/" not in slug(name) and slug(name) not in (".", "..", "")
 
 
-def test_no_two_long_names_are_one(checkpoint: Path, expand: Expand) -> None:
+def test_no_two_long_names_are_one(checkpoint: Path, tmp_path: Path, expand: Expand) -> None:
     """What is cut off is in the hash."""
     long = [{"path": str(checkpoint), "name": "x" * 200 + end} for end in "ab"]
-    names = [cell.name for cell in expand({"backbone": long, "seed": [2**61, 2**61 + 1]})]
+    zero = tmp_path / f"{'z' * 60}.json"
+    zero.write_text("{}")
+    others = {
+        "zero": {"path": str(zero)},
+        "task": {"name": "toy-foreign-0", "masked": "{sentence} and a template of many words {mask} which is told"},
+        "method": {
+            "kind": "peft",
+            "config": {"peft_type": "LORA", "target_modules": ["query", "key", "value", "dense"]},
+        },
+        "regularizer": {"kind": "attack", "steps": 3, "step_size": 1.125, "radius": 3.375, "initial": 1.125},
+    }
+    names = [cell.name for cell in expand({"backbone": long, "seed": [2**61, 2**61 + 1]} | others)]
     assert len(set(names)) == 4 and all(len(name) < 240 for name in names)
 
 

@@ -31,7 +31,9 @@ def run(
     matrix: MatrixArgument,
     results: ResultsOption = Path("results"),
     hostfile: HostfileOption = None,
-    retry: Annotated[list[str] | None, typer.Option(help="Run cells again whose record has this status.")] = None,
+    retry: Annotated[
+        list[str] | None, typer.Option(help="Run cells again whose record has this status; or unreadable.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many cells.")] = None,
     launcher: LauncherOption = "pdsh",
     launcher_argument: ArgumentOption = None,

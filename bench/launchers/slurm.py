@@ -17,6 +17,7 @@ from bench import remote
 from bench.launchers.base import Group
 from bench.settings import InputError, Problem, shown
 
+NO_JOB = "SLURM_JOB_ID is not set, expected to be inside salloc or sbatch (launch/slurm.sbatch)"
 REACH_SECONDS = 15
 STEP = (
     "--overlap",  # steps run side by side, and each sees all the memory and GPUs that the job has on a host
@@ -41,11 +42,13 @@ class Slurm:
         if shutil.which("srun") is None:
             return "srun is not on PATH, expected Slurm's on the host where `bench run` is"
         if "SLURM_JOB_ID" not in os.environ:
-            return "SLURM_JOB_ID is not set, expected `bench run` inside salloc or sbatch (launch/slurm.sbatch)"
+            return NO_JOB
         return None
 
     def hosts(self) -> dict[str, int] | None:
-        return allocation()
+        if (found := allocation()) is None:
+            raise InputError("command line", [Problem("--launcher slurm", NO_JOB)])
+        return found
 
     def command(self, group: Group) -> list[str]:
         """Rank i is on the i-th host of the list, which `arbitrary` follows; the user's arguments are srun's.

@@ -1,0 +1,269 @@
+"""`bench run` over several hosts, and what clusters do to it; README.md of this folder says what these hosts are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hosts import Hosts, hosts, needs_hosts
+from test_run import by_name, wait_for
+
+from bench import heartbeat
+from bench.heartbeat import Beat
+from bench.records import Record
+
+pytestmark = [needs_hosts, pytest.mark.timeout(900)]
+
+LONG = 20_000  # steps of a cell that is ended on its way
+with_mpirun = pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun (Debian: apt-get install openmpi-bin)")
+OURS = ("bench.worker", "bench.guard", "deepspeed")
+
+
+def command(file: Path, results: Path, *options: str | Path) -> list[str]:
+    return [sys.executable, "-m", "bench", "run", *map(str, (file, "--results", results, *options))]
+
+
+@contextlib.contextmanager
+def started(them: Hosts, file: Path, results: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """`bench run` on all hosts, from here; ended with the test."""
+    line = command(file, results, "--hostfile", them.hostfile, *options)
+    environment = {**them.environment, **variables}
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def groups(results: Path) -> list[tuple[dict[str, Any], list[Beat]]]:
+    """Of the groups that are not over: what is known of each, and what its ranks told last."""
+    found = []
+    for file in results.glob(".run/*/*/group.json"):
+        with contextlib.suppress(OSError):  # it ended just now
+            group = json.loads(file.read_bytes())
+            found.append((group, heartbeat.read(file.parent, len(group["ranks"]))))
+    return found
+
+
+def training(results: Path, host: str, steps: int) -> str:
+    """The cell of so many steps that a rank on `host` trains; "" while there is none."""
+    told = (beat for _, beats in groups(results) for beat in beats)
+    return next((b.cell for b in told if (b.host, b.phase, b.steps) == (host, "train", steps) and b.step), "")
+
+
+def ours(them: Hosts, host: str, *modules: str) -> list[psutil.Process]:
+    """Processes of a run there, in the order of their start; those of `modules` alone."""
+    found = []
+    for process in them.processes(host):
+        with contextlib.suppress(psutil.Error):
+            if any(module in word for word in process.cmdline() for module in modules or OURS):
+                found.append(process)
+    return sorted(found, key=lambda one: one.pid)
+
+
+def losses(record: Record) -> list[float]:
+    assert record.quality, record
+    return [point.train_loss for point in record.quality.curve]
+
+
+def hosts_of(record: Record) -> tuple[str, ...]:
+    assert record.environment, record
+    return record.environment.hosts
+
+
+def one_of(made: dict[str, Record], **fields: Any) -> Record:
+    (found,) = [record for record in made.values() if fields.items() <= record.cell.items()]
+    return found
+
+
+def test_cells_of_all_sizes_are_placed_and_give_the_losses_of_one_process(write_matrix, tmp_path: Path) -> None:
+    file = write_matrix(
+        {"ranks": [1, 2, 4], "zero": "zero3", "steps": 20, "evaluate_every": 5},
+        include=[{"ranks": 1, "seed": [1, 2], "steps": 100}],
+        exclusive=[{"ranks": 1, "zero": "zero3"}],
+    )
+    results = tmp_path / "results"
+    seen: list[list[dict[str, Any]]] = []
+    with hosts(3, tmp_path / "hosts", slots=2) as them, started(them, file, results) as run:
+        while run.poll() is None:
+            seen.append([group for group, _ in groups(results)])
+            time.sleep(0.1)
+        output, _ = run.communicate()
+        assert run.returncode == 0 and "5 ok" in output, output
+        assert all(not ours(them, host) for host in them.addresses)
+    made = by_name(results)
+    curves = [losses(one_of(made, ranks=ranks, seed=0)) for ranks in (1, 2, 4)]
+    spread = max(max(column) - min(column) for column in zip(*curves, strict=True))
+    assert spread < 1e-4 and curves[0][0] != curves[0][-1], curves
+    assert len({one_of(made, ranks=ranks, seed=0).quality.outcomes for ranks in (1, 2, 4)}) == 1
+    wide = one_of(made, ranks=4)
+    assert hosts_of(wide) == tuple(them.addresses[:2]) and {row.host for row in wide.memory} == set(hosts_of(wide))
+    assert all(len(hosts_of(record)) == 1 for record in made.values() if record is not wide)
+
+    taken = [[{host for host, _ in group["ranks"]} for group in together] for together in seen]
+    assert any(len(set.union(*sets)) == 3 for sets in taken if sets), "all hosts at one time"
+    alone = [(group, together) for together in seen for group in together if group["alone"]]
+    assert alone and all(len(group["ranks"]) == 1 for group, _ in alone)
+    for group, together in alone:
+        others = [host for other in together if other is not group for host, _ in other["ranks"]]
+        assert group["ranks"][0][0] not in others
+    assert "zero3, 4 ranks" in (results / "leaderboard.md").read_text()
+
+
+def test_what_ran_on_a_host_that_vanished_goes_elsewhere_or_says_so(write_matrix, tmp_path: Path) -> None:
+    """One of two hosts of a cell is cut off, and the one of another cell loses power."""
+    file = write_matrix(
+        {"ranks": 2, "seed": [0, 1], "steps": LONG, "evaluate_every": LONG},
+        include=[{"ranks": 1, "seed": [2, 3], "steps": 2000, "evaluate_every": 2000}],
+    )
+    results = tmp_path / "results"
+    with hosts(3, tmp_path / "hosts") as them, started(them, file, results) as run:
+        stays, cut, off = them.addresses
+        wait_for(lambda: training(results, cut, LONG) and training(results, off, 2000))
+        wide, narrow = training(results, cut, LONG), training(results, off, 2000)
+        fault = time.time()
+        them.cut(cut)
+        them.power_off(off)
+        output, _ = run.communicate(timeout=600)
+        assert run.returncode == 1, output
+        assert all(not ours(them, host) for host in (stays, cut))
+    made = by_name(results)
+    assert [made[name].status for name in (wide, narrow)] == ["node_lost", "ok"], output
+    failure = made[wide].failure
+    assert failure.host == cut and failure.phase == "train" and failure.step
+    assert failure.exception == f"no answer from {cut}, and no record"
+    never = next(record for record in made.values() if record.cell["ranks"] == 2 and record.name != wide)
+    assert never.status == "node_lost" and never.failure.exception == "not run: needs 2 slots, 1 are left of 3"
+    assert hosts_of(made[narrow]) == (stays,) and [one.host for one in made[narrow].lost] == [off]
+    assert sum(record.status == "ok" for record in made.values()) == 2
+    for host in (cut, off):
+        assert f"{host} is set aside: does not answer" in output
+    assert "## Cells that did not finish" in output and failure.exception in output
+    print(output, fault, [r.finished for r in made.values()])
+
+
+def test_what_an_sshd_leaves_behind_is_ended_and_run_elsewhere(write_matrix, tmp_path: Path) -> None:
+    """Without its listener a host finishes what it runs; without its sessions it is set aside."""
+    file = write_matrix({"seed": list(range(4)), "steps": 2000, "evaluate_every": 2000})
+    results = tmp_path / "results"
+    with hosts(2, tmp_path / "hosts") as them, started(them, file, results) as run:
+        stays, fails = them.addresses
+        wait_for(lambda: training(results, fails, 2000))
+        unharmed = training(results, fails, 2000)
+        them.end_sshd(fails)
+        wait_for(lambda: training(results, fails, 2000) not in ("", unharmed))
+        lost = training(results, fails, 2000)
+        fault = time.time()
+        them.end_sshd(fails, sessions=True)
+        output, _ = run.communicate(timeout=600)
+        assert run.returncode == 0, output
+        assert all(not ours(them, host) for host in them.addresses)
+    made = by_name(results)
+    assert len(made) == 4 and hosts_of(made[unharmed]) == (fails,) and not made[unharmed].lost
+    assert hosts_of(made[lost]) == (stays,) and [one.host for one in made[lost].lost] == [fails]
+    assert f"{fails} is set aside: does not answer" in output
+    print(output, fault, [r.finished for r in made.values()])
+
+
+def test_ranks_end_with_their_run_and_the_next_run_goes_on(write_matrix, tmp_path: Path) -> None:
+    """Killed with -9. Meanwhile, what the user has set reaches ranks on hosts whose sshd takes no variable from anyone,
+    and secrets are seen by nobody else."""
+    file = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 600, "evaluate_every": 600})
+    results, torn, secret = tmp_path / "results", tmp_path / "torn", "hf_qmzpwoxn"
+    value = f"""'a' "b" $(touch {torn}) `touch {torn}`; touch {torn}\n\\ *"""
+    given = dict.fromkeys(("NCCL_X", "GLOO_X", "HF_X", "BENCH_X"), value) | {"HF_TOKEN": secret}
+    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **given) as run:
+        wait_for(lambda: all(training(results, host, 600) for host in them.addresses))
+        for host in them.addresses:
+            (rank,) = ours(them, host, "bench.worker")
+            has = rank.environ()
+            expected = {**given, "GLOO_SOCKET_IFNAME": "eth0", "BENCH_HOST": host}
+            assert {name: has.get(name) for name in expected} == expected
+        for process in psutil.process_iter(["cmdline"]):
+            assert secret not in " ".join(process.info["cmdline"] or []), process
+        left = [process for host in them.addresses for process in ours(them, host)]
+        run.send_signal(signal.SIGKILL)
+        fault = time.time()
+        wait_for(lambda: not any(ours(them, host) for host in them.addresses))
+        print("ended after", time.time() - fault)
+        with started(them, file, results, **given) as again:
+            output, _ = again.communicate(timeout=600)
+        assert again.returncode == 0 and "2 ok" in output and "2 cells, 0 to run" not in output, output
+    assert len(left) >= 6 and not torn.exists()
+    for one in results.rglob("*"):
+        assert not one.is_file() or secret.encode() not in one.read_bytes(), one
+
+
+def test_a_rank_that_is_killed_or_stopped_costs_its_cell_alone(write_matrix, tmp_path: Path) -> None:
+    """In two groups, each on two hosts."""
+    file = write_matrix(
+        {"ranks": 2, "seed": [0, 1], "steps": LONG, "evaluate_every": LONG}, include=[{"ranks": 2, "seed": 2}]
+    )
+    results = tmp_path / "results"
+    with hosts(4, tmp_path / "hosts") as them, started(them, file, results, "--timeout", "15") as run:
+        first, second = them.addresses[1], them.addresses[3]
+        wait_for(lambda: training(results, first, LONG) and training(results, second, LONG))
+        killed, stopped = training(results, first, LONG), training(results, second, LONG)
+        for host, number in ((first, signal.SIGKILL), (second, signal.SIGSTOP)):
+            (rank,) = ours(them, host, "bench.worker")
+            rank.send_signal(number)
+        fault = time.time()
+        output, _ = run.communicate(timeout=600)
+        assert run.returncode == 1, output
+        assert not any(ours(them, host) for host in them.addresses)
+    made = by_name(results)
+    assert {name: made.pop(name).status for name in (killed, stopped)} == {killed: "failed", stopped: "timeout"}
+    assert [record.status for record in made.values()] == ["ok"], output
+    made = by_name(results)
+    ended, hung = made[killed].failure, made[stopped].failure
+    assert (ended.rank, ended.host, ended.phase) == (1, first, "train"), ended
+    assert ended.exception == "rank 1 ended without a record: ended by SIGKILL"
+    assert (hung.rank, hung.host, hung.phase) == (1, second, "train"), hung
+    assert hung.exception == f"no rank made progress for 15 s: rank 1 on {second} is stopped"
+    print(output, fault, [r.finished for r in made.values()])
+
+
+def test_two_runs_on_two_hosts_share_the_cells(write_matrix, tmp_path: Path) -> None:
+    """Each on its own host alone, and on one results folder."""
+    file, results = write_matrix({"seed": list(range(6)), "steps": 200, "evaluate_every": 200}), tmp_path / "results"
+    with hosts(2, tmp_path / "hosts") as them:
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": them.environment}
+        runs = [them.start_in(host, command(file, results), **options) for host in them.addresses]
+        outputs = [run.communicate(timeout=600)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert len(by_name(results)) == 6
+    queues = [file.read_text().splitlines() for file in results.glob(".run/*/*/queue.jsonl")]
+    cells = [line for lines in queues for line in lines if "end" not in json.loads(line)]
+    assert len(cells) == len(set(cells)) == 6, "each is given to one group"
+    shares = [output.count("] tiny-encoder") for output in outputs]
+    print(shares, outputs)
+
+
+@pytest.mark.parametrize("launcher", [pytest.param("openmpi", marks=with_mpirun), "no_ssh"])
+def test_other_launchers_start_ranks_on_two_hosts(launcher: str, write_matrix, tmp_path: Path) -> None:
+    file, results = write_matrix({"ranks": 2, "zero": "zero3"}), tmp_path / "results"
+    with hosts(2, tmp_path / "hosts") as them, contextlib.ExitStack() as stack:
+        if launcher == "no_ssh":
+            for host in them.addresses:
+                them.end_sshd(host)
+                agent = [sys.executable, "-m", "bench", "node", "--results", str(results), "--name", host]
+                stack.enter_context(them.start_in(host, agent))
+        run = stack.enter_context(started(them, file, results, "--launcher", launcher))
+        output, _ = run.communicate(timeout=600)
+        assert run.returncode == 0, output
+        assert not any(ours(them, host) for host in them.addresses)
+        for host in them.addresses:
+            them.power_off(host)
+    (record,) = by_name(results).values()
+    assert record.status == "ok" and hosts_of(record) == tuple(them.addresses)
