@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench.group import Running
-from bench.guard import ORDERS
+from bench.guard import ORDERS, RUN_IS_GONE
 from bench.heartbeat import Beat, Exit
 from bench.records import Failure, Status
 
@@ -55,7 +55,7 @@ def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) 
             ended += " by the kernel, which had no memory left on this host"
         status: Status = "out_of_memory" if first.out_of_memory else "failed"
         return status, _failure(
-            group, last, first.rank, first.host, f"rank {first.rank} ended without a record: {ended}"
+            group, last, first.rank, first.host, f"rank {first.rank} on {first.host} ended without a record: {ended}"
         )
     if stall is not None:
         beat, what = _blamed(stall.beats)
@@ -72,6 +72,11 @@ def how(group: Running) -> str:
         return ", ".join(sorted(orders))
     named = re.findall(r"exits with return code = (-?\d+)", "\n".join(group.log(200)))
     return how_ended(int(named[-1]) if named else group.session.poll())
+
+
+def deserted(group: Running) -> bool:
+    """Whether its guards ended it because they took this run for gone, which stood still for longer than they wait."""
+    return root(group.exits) is None and any(one.order == RUN_IS_GONE for one in group.exits)
 
 
 def root(exits: list[Exit]) -> Exit | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from bench.schedule import Place
 
 PORTS = range(20000, 32000)  # below those that systems give out by themselves
 READ_SECONDS = 0.004  # that reading what one rank tells may take on a slow disk
+STILL_SECONDS = 30.0  # between two looks: where it is longer, this process or the storage stood still, not the ranks
 END_SECONDS = 10.0  # that ranks have to end in when they are told to
 HERE = "localhost"  # the host of a run without a hostfile
 
@@ -34,7 +36,7 @@ class Running:
         self.beats: list[Beat] = []
         self.exits: list[Exit] = []
         self.news = self.exited = time.monotonic()  # when a rank made progress, and when the first of them ended
-        self.looked = float("-inf")
+        self.looked, self.seen = float("-inf"), time.monotonic()  # when a look began and when the last one was over
         self.why = ""  # it was told to stop
         described = {
             "module": module,
@@ -58,9 +60,13 @@ class Running:
         self.session = Session(launcher.command(group), self.work / "log", own | launcher.variables(group))
 
     def feed(self, line: Mapping[str, Any]) -> None:
-        """One more line of the queue, which every rank reads."""
-        with (self.work / "queue.jsonl").open("ab") as queue:
-            queue.write(json.dumps(line).encode() + b"\n")
+        """One more line of the queue, which every rank reads: all of it, or none where there is no room."""
+        content = json.dumps(line).encode() + b"\n"
+        with (self.work / "queue.jsonl").open("ab", buffering=0) as queue:
+            length = queue.seek(0, os.SEEK_END)
+            if queue.write(content) < len(content):
+                queue.truncate(length)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def look(self) -> None:
         """Takes in what the ranks have told; of many, less often."""
@@ -69,8 +75,11 @@ class Running:
             return
         self.looked = time.monotonic()
         beats = heartbeat.read(self.work, ranks)
+        before, self.seen = self.seen, time.monotonic()
         if [beat.marks for beat in beats] != [beat.marks for beat in self.beats]:
-            self.news = time.monotonic()
+            self.news = self.seen
+        else:
+            self.news += max(0.0, self.seen - before - STILL_SECONDS)
         self.beats = beats
         if len(exits := heartbeat.read_exits(self.work, beats)) > len(self.exits):
             self.exited = self.exited if self.exits else time.monotonic()
@@ -97,7 +106,7 @@ class Running:
     def end(self, lost: Sequence[str] = ()) -> None:
         """Until it has ended, on all hosts but those that are `lost`. Its variables go: secrets may be among them."""
         self.stop("the run is done with it")
-        self.session.end(END_SECONDS)
+        self.session.end(0 if set(self.group.place.hosts) <= set(lost) else END_SECONDS)
         end = time.monotonic() + END_SECONDS
         while True:
             self.looked = float("-inf")

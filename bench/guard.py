@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +30,8 @@ from bench.owner import Owner
 LOOK_SECONDS = 0.2
 BEAT_SECONDS = 1.0
 ORPHAN_LOOKS = 30  # at a lease that stands still, one a beat: less than others wait before they take the run's cells
-ORDERS = ("its launcher is gone", "the run that started it is gone")  # why a guard itself ends its rank
+LAUNCHER_IS_GONE, RUN_IS_GONE = "its launcher is gone", "the run that started it is gone"
+ORDERS = (LAUNCHER_IS_GONE, RUN_IS_GONE)  # why a guard itself ends its rank
 # how a launcher tells a rank which one it is, where it is not deepspeed's own
 RANKS = {"openmpi": "OMPI_COMM_WORLD_RANK", "slurm": "SLURM_PROCID"}
 
@@ -59,7 +61,8 @@ def _variables(group: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, st
     if known or group["launcher"] in RANKS:  # slots are numbers within what this host may use
         slots = [ranks[one][1] for one in beside]
         made["CUDA_VISIBLE_DEVICES"] = ",".join(known[one] if one < len(known) else str(one) for one in slots)
-    return made | {"BENCH_HOST": host, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    name = socket.gethostname() if host == "localhost" else host  # records of many machines are compared
+    return made | {"BENCH_HOST": name, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 class Guard:
@@ -69,7 +72,8 @@ class Guard:
         self.work, self.module, self.variables = work, str(group["module"]), variables
         self.lease = Lease(Path(group["lease"]))
         self.parent = os.getppid()
-        self.beat = Beat(int(variables["RANK"]), variables["BENCH_HOST"])
+        rank = int(variables["RANK"])
+        self.beat = Beat(rank, str(group["ranks"][rank][0]))
         self.order = ""  # why the rank has to end
 
     def run(self, arguments: list[str]) -> int:
@@ -110,6 +114,8 @@ class Guard:
                 _kill(child)
             time.sleep(LOOK_SECONDS)
         self._listen(reading, rest)
+        if code < 0 and not self.order:
+            time.sleep(LOOK_SECONDS)  # what ends the rank and this may reach the rank first
         return code
 
     def _listen(self, reading: int, rest: bytes) -> bytes:
@@ -125,11 +131,11 @@ class Guard:
     def _order(self) -> str:
         """Why the rank has to end now; "" while it has not."""
         if os.getppid() != self.parent:
-            return ORDERS[0]
+            return LAUNCHER_IS_GONE
         if self.lease.gone():
             with contextlib.suppress(OSError):
                 (self.work / "group.json").unlink()  # with secrets in it, which nobody else will take away
-            return ORDERS[1]
+            return RUN_IS_GONE
         return heartbeat.told_to_stop(self.work)
 
     def _told(self, number: int, _frame: FrameType | None) -> None:

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
-from bench import files, records
 from bench.cells import Cell, identity_json
 from bench.records import Failure, Record
 
 FREE = ("micro_batch_size", "batch_size")  # what may differ; another seed may have shorter texts
 
 
-def inferred_out_of_memory(cells: Iterable[Cell], results: Path, since: str) -> list[Record]:
-    """Records of those of `cells` for which one in `results` is a witness; `since`: when this run started."""
-    by_rest: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_rest.setdefault(_rest(cell.content()), []).append(cell)
-    made: dict[str, Record] = {}
-    for witness in _witnesses(results):
-        for cell in by_rest.get(_rest(witness.cell), []) if witness.started >= since else []:
-            accumulated = witness.cell["batch_size"] > witness.cell["ranks"] * _micro(witness)
-            if cell.micro > _micro(witness) and (cell.accumulation > 1 or not accumulated):
-                made.setdefault(cell.name, _inferred(cell, witness))
-    return list(made.values())
-
-
-def _witnesses(results: Path) -> Iterator[Record]:
-    """Most records are none, and are not parsed."""
-    for file in sorted(records.folder(results).glob("*.json")):
-        with contextlib.suppress(ValueError, OSError):  # no record: the board names it
-            content = files.read(file, records.LIMIT)
-            if b'"out_of_memory"' in content and (record := records.parse(content)).status == "out_of_memory":
-                yield record
+def inferred_out_of_memory(cells: Iterable[Cell], witness: Record) -> list[Record]:
+    """Records of those of `cells` that would run out of memory, too, since `witness` did."""
+    rest, micro = _rest(witness.cell), _micro(witness)
+    accumulated = witness.cell["batch_size"] > witness.cell["ranks"] * micro
+    larger = (cell for cell in cells if cell.micro > micro and cell.seed == witness.cell["seed"])  # most are not
+    alike = (cell for cell in larger if cell.accumulation > 1 or not accumulated)
+    return [_inferred(cell, witness) for cell in alike if _rest(cell.content()) == rest]
 
 
 def _rest(content: dict[str, object]) -> str:

@@ -8,6 +8,7 @@ run works on a cell is said by claims in the results folder, which several runs 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import tempfile
@@ -63,7 +64,6 @@ class Launch:
     launcher: Launcher = field(default_factory=launchers.DeepSpeed)
     timeout: float = TIMEOUT_SECONDS  # seconds without progress after which a group is ended
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
-    started: str = field(default_factory=records.now)
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
 
@@ -84,8 +84,12 @@ class Launch:
         return found
 
     def lane(self, cell: Cell) -> Lane:
-        shared = self.hostfile is not None or self.launcher.name != launchers.DEFAULT or _gpus() > 0
-        return Lane(cell.ranks, cell.name in self.exclusive or not shared)
+        return Lane(cell.ranks, cell.name in self.exclusive or not self._shared)
+
+    @functools.cached_property
+    def _shared(self) -> bool:
+        """Whether groups run side by side on a host."""
+        return self.hostfile is not None or self.launcher.name != launchers.DEFAULT or _gpus() > 0
 
 
 def _gpus() -> int:

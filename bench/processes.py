@@ -58,9 +58,13 @@ class Session:
 
 
 def stop_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP stop a run as Ctrl-C does: by KeyboardInterrupt, with all its ranks."""
+    """Makes SIGTERM and SIGHUP stop a run as Ctrl-C does: by KeyboardInterrupt, with all its ranks.
+
+    A SIGHUP that is ignored stays so: nohup means it.
+    """
     for one in STOPS:
-        signal.signal(one, signal.default_int_handler)
+        if one is not signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ AHEAD = 2  # cells that a group has at a time, so that it never waits for the ne
 PROBE_SECONDS = 20.0  # without progress, after which its hosts are asked whether they are there
 STARTS = 2  # how often in a row processes may die before their first cell, on one host
 ONCE_MORE = 1  # how often a cell that lost its host goes elsewhere
+DESERTED = 3  # how often a cell may lose its ranks to a run that stands still
 LONGER = 3  # times the limit for what tells little while it lasts:
 NO_HOST = "no host is left: `bench doctor` says what is wrong; cells without a record run at the next `bench run`"
 SLOW_PHASES = ("", "load", "setup", "cache")
@@ -60,7 +62,9 @@ class Run:
         self.slots = dict(pool.hosts)
         self.groups: list[Serving] = []
         self.lost: dict[str, list[Failure]] = {}  # of each cell, runs of it that ended with a host
+        self.gone: set[str] = set()  # hosts that did not answer
         self.failed_starts: Counter[str] = Counter()  # by host, since the last that went well
+        self.deserted: Counter[str] = Counter()  # by cell, groups that took this run for gone
         self.probes = ThreadPoolExecutor(8, "probe")
 
     def __enter__(self) -> Run:
@@ -71,7 +75,7 @@ class Run:
             for one in self.groups:
                 one.running.stop("the run is over")
             for one in self.groups:
-                one.running.end()
+                one.running.end(sorted(self.gone))
             self.probes.shutdown(cancel_futures=True)
 
     def serve(self, cells: list[Cell]) -> None:
@@ -90,7 +94,9 @@ class Run:
     def _drop_impossible(self) -> None:
         """Cells for which too few slots are left, now that hosts were set aside."""
         if not self.pool.total:
-            raise LaunchError(NO_HOST)
+            if self.waiting and not self.groups:
+                raise LaunchError(NO_HOST)
+            return  # what runs goes on where no more can be started
         for lane in [lane for lane in self.waiting.lanes if not self.pool.possible(lane)]:
             why = f"not run: needs {lane.ranks} slots, {self.pool.total} are left of {sum(self.slots.values())}"
             while (cell := self.waiting.take(lane)) is not None:
@@ -109,7 +115,7 @@ class Run:
                 self._begin(lane, place, cell)
 
     def _begin(self, lane: Lane, place: Place, cell: Cell) -> None:
-        work = Path(tempfile.mkdtemp(dir=self.folder, prefix="group-"))
+        work = Path(self.waiting.patiently(lambda: tempfile.mkdtemp(dir=self.folder, prefix="group-")))
         taken = {one.running.group.port for one in self.groups}
         try:
             planned = group.planned(place, self.slots, work, tuple(self.how.arguments), taken, self.how.launcher)
@@ -119,7 +125,8 @@ class Run:
             self.waiting.give_back([cell])
             return
         head = {"results": str(self.how.results.resolve()), "commits": self.how.commits}
-        one = Serving(lane, Running(planned, self.how.launcher, "bench.worker", self.leases.lease, head))
+        start = functools.partial(Running, planned, self.how.launcher, "bench.worker", self.leases.lease, head)
+        one = Serving(lane, self.waiting.patiently(start))
         self.groups.append(one)
         self._give(one, cell)
 
@@ -172,11 +179,15 @@ class Run:
 
     def _hosts_lost(self, one: Serving) -> bool:
         """Whether some of its hosts do not answer any more; they are asked in the background, now and then."""
-        if one.probe is None and time.monotonic() - one.probed > PROBE_SECONDS:
+        one.lost = one.lost or self._known_gone(one)
+        if not one.lost and one.probe is None and time.monotonic() - one.probed > PROBE_SECONDS:
             one.probe = self.probes.submit(endings.unreachable, one.running)
         if one.probe is not None and one.probe.done():
             one.lost, one.probe, one.probed = one.probe.result(), None, time.monotonic()
         return bool(one.lost)
+
+    def _known_gone(self, one: Serving) -> list[str]:
+        return [host for host in one.running.group.place.hosts if host in self.gone]
 
     def _settle(self, one: Serving) -> None:
         """The end of a group: a record for the cell that was running, the others go back."""
@@ -184,13 +195,18 @@ class Run:
         self.groups.remove(one)
         self.pool.free(one.running.group.place)
         self._collect(one)
+        if one.cells and endings.deserted(one.running) and self.deserted[one.cells[0].name] < DESERTED:
+            self.deserted[one.cells[0].name] += 1
+            self.waiting.note(f"ranks ended since this run stood still ({self.leases.lease}); their cells run again")
+            return self.waiting.give_back(one.cells)
         begun = {beat.cell for beat in one.running.beats}
         running = one.cells.pop(0) if one.cells and one.cells[0].name in begun else None
         self.waiting.give_back(one.cells)
         if running is None and (one.served or one.closed):
             return
         if not one.lost and endings.root(one.running.exits) is None:
-            one.lost = endings.unreachable(one.running)
+            one.lost = self._known_gone(one) or endings.unreachable(one.running)
+        self.gone.update(one.lost)
         for host in one.lost:
             self._lose(host, "does not answer")
         if running is not None:
@@ -215,7 +231,7 @@ class Run:
             self.failed_starts[host] += 1
             if self.failed_starts[host] >= STARTS:
                 self._lose(host, f"processes do not start there; see {one.running.work / 'log'}")
-        if not self.pool.total:
+        if not self.pool.total and not self.groups:
             raise launch.start_error(one.running)
 
     def _lose(self, host: str, why: str) -> None:

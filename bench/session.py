@@ -98,7 +98,7 @@ class Session:
         """InputError when nothing can be written there, before anything is started."""
         try:
             files.write(self.results / ".run" / "tried", "x" * TRIED_BYTES)
-            (self.results / ".run" / "tried").unlink()
+            (self.results / ".run" / "tried").unlink(missing_ok=True)  # another run may try at the same time
         except OSError as error:
             message = f"found {error.strerror}, expected a folder with room in which files can be written"
             raise InputError(str(self.results), [Problem("--results", message)]) from error

@@ -12,7 +12,7 @@ from bench.cells import Cell
 from bench.inference import inferred_out_of_memory
 from bench.launch import Event, Launch, Watch
 from bench.leases import Leases
-from bench.records import Failure, Status
+from bench.records import Failure, Record, Status
 from bench.schedule import Lane
 
 T = TypeVar("T")
@@ -33,7 +33,6 @@ class Waiting:
             self.lanes.setdefault(how.lane(cell), []).append(cell)
         for several in self.lanes.values():  # where a small micro-batch runs out of memory, larger ones need not run
             several.sort(key=lambda cell: (shared(cell), cell.micro))
-        self._infer()
 
     def __bool__(self) -> bool:
         return bool(self.lanes or self.elsewhere)
@@ -63,16 +62,9 @@ class Waiting:
 
     def done(self, cell: Cell) -> None:
         """`cell` has its record."""
-        self.leases.release(cell.name)
-        file = records.path(self.how.results, cell.name)
-        try:
-            record = records.parse(file.read_bytes())
-        except (ValueError, OSError) as error:
-            self.note(f"{file}: {error}")
-            record = None
-        self.watch(Event("done", cell.name, record=record))
+        record = self._finished(cell)
         if record is not None and record.status == "out_of_memory":
-            self._infer()
+            self._infer(record)
 
     def fail(self, cell: Cell, status: Status, failure: Failure, lost: Sequence[Failure] = ()) -> None:
         """Its record, unless it has one meanwhile; `lost`: of the runs of it that ended with a host."""
@@ -110,16 +102,29 @@ class Waiting:
                 self.note(f"{self.how.results} cannot be written ({error.strerror}): waiting")
                 time.sleep(WRITE_SECONDS)
 
-    def _infer(self) -> None:
-        """What ran out of memory needs no second try with larger micro-batches."""
+    def _finished(self, cell: Cell) -> Record | None:
+        """Lets go of a cell, and tells of its record; None if that cannot be read."""
+        self.leases.release(cell.name)
+        file = records.path(self.how.results, cell.name)
+        try:
+            record = records.parse(file.read_bytes())
+        except (ValueError, OSError) as error:
+            self.note(f"{file}: {error}")
+            record = None
+        self.watch(Event("done", cell.name, record=record))
+        return record
+
+    def _infer(self, witness: Record) -> None:
+        """What ran out of memory needs no second try with larger micro-batches. What another run tries is its own."""
         waiting = {cell.name: cell for cells in self.lanes.values() for cell in cells}
-        for record in inferred_out_of_memory(waiting.values(), self.how.results, self.how.started):
-            self.patiently(lambda record=record: records.write(self.how.results, record))
+        for record in inferred_out_of_memory(waiting.values(), witness):
             cell = waiting[record.name]
-            lane = self.how.lane(cell)
-            self.lanes[lane] = [one for one in self.lanes[lane] if one.name != cell.name]
-            self._drop_empty(lane)
-            self.done(cell)
+            if self.patiently(lambda cell=cell: self.leases.claim(cell.name)):
+                self.patiently(lambda record=record: records.write(self.how.results, record))
+                lane = self.how.lane(cell)
+                self.lanes[lane] = [one for one in self.lanes[lane] if one.name != cell.name]
+                self._drop_empty(lane)
+                self._finished(cell)
 
     def _drop_empty(self, lane: Lane) -> None:
         if not self.lanes[lane]:

@@ -7,6 +7,7 @@ group ends and the launcher starts another one for what is left.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -36,6 +37,8 @@ FAILED = 3  # exit status after a failure
 ECHO_SECONDS = 10  # DeepSpeed's launcher looks at its processes once a second
 QUEUE_SECONDS = 0.02
 WRITE_SECONDS = 5
+# of torch's allocators, of CUDA in other calls, of cuBLAS, of the operating system
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|_ALLOC_FAILED", re.IGNORECASE)
 
 
 def main() -> None:
@@ -119,9 +122,10 @@ def is_echo(error: Exception) -> bool:
 
     A rank with an echo waits for the launcher to see the other one, which then writes the record.
     """
-    if isinstance(error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError):
-        return True
-    return "gloo/transport" in str(error)
+    text = str(error)
+    if OUT_OF_MEMORY.search(text):  # as NCCL tells its own
+        return False
+    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in text
 
 
 def end(results: Path, record: Record) -> NoReturn:
@@ -137,17 +141,13 @@ def status_of(error: Exception) -> Status:
         return "diverged"
     if isinstance(error, Unsupported):
         return "unsupported"
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or OUT_OF_MEMORY.search(str(error)):
         return "out_of_memory"
     return "failed"
 
 
 def describe(error: Exception, phase: str, world: World) -> Failure:
     asked = re.search(r"[Tt]ried to allocate ([\d.]+) ([KMG]i?B|bytes)", str(error))
-    free = (
-        torch.cuda.mem_get_info(world.device)[0] if world.device.type == "cuda" else psutil.virtual_memory().available
-    )
     return Failure(
         phase=phase,
         rank=world.rank,
@@ -155,9 +155,18 @@ def describe(error: Exception, phase: str, world: World) -> Failure:
         exception=f"{type(error).__name__}: {error}"[:2000],
         step=error.step if isinstance(error, Diverged) else None,
         bytes_asked=_bytes(*asked.groups()) if asked else None,
-        bytes_free=free,
+        bytes_free=_free(world),
         log=tuple(traceback.format_exc().splitlines()[-20:]),
     )
+
+
+def _free(world: World) -> int | None:
+    """Bytes; None where a device has failed so that it cannot be asked any more."""
+    if world.device.type != "cuda":
+        return psutil.virtual_memory().available
+    with contextlib.suppress(RuntimeError):
+        return torch.cuda.mem_get_info(world.device)[0]
+    return None
 
 
 def _bytes(number: str, unit: str) -> int:

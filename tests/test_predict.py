@@ -16,7 +16,7 @@ from test_cli import bench
 from test_records import record
 from test_run import by_name
 
-from bench import inference, matrix, records
+from bench import inference, matrix
 from bench.backbones import BACKBONES
 from bench.predict.fit import Seen
 from bench.predict.hollow import SMALL, Hollow
@@ -190,23 +190,22 @@ def test_cells_that_cannot_fit_are_recorded_and_not_run(write_matrix, tmp_path: 
     assert not list((results / ".run").glob("*/group-*")), "no process was started"
 
 
-def test_out_of_memory_is_inferred_for_larger_micro_batches_only(write_matrix, tmp_path: Path) -> None:
+def test_out_of_memory_is_inferred_for_larger_micro_batches_only(write_matrix) -> None:
     axes = {"micro_batch_size": [1, 2, 4, 8], "seed": [0, 1], "method": ["full", "bitfit"]}
     cells = matrix.load(str(write_matrix(axes))).expand()
     witness = next(cell for cell in cells if cell.micro == 2 and cell.method.kind == "full")
     failure = Failure(phase="train", rank=1, host="a", exception="no memory", bytes_asked=5, bytes_free=4)
     base = record().model_copy(update={"status": "out_of_memory", "failure": failure, "quality": None})
     found = {"name": witness.name, "cell": witness.content(), "labels": witness.labels()}
-    records.write(tmp_path, base.model_copy(update=found))
+    shown = base.model_copy(update=found)
     left = [cell for cell in cells if cell.name != witness.name]
-    inferred = {one.name: one for one in inference.inferred_out_of_memory(left, tmp_path, since=base.started)}
+    inferred = {one.name: one for one in inference.inferred_out_of_memory(left, shown)}
     expected = {
         cell.name
         for cell in left
         if cell.micro > 2 and cell.method.kind == "full" and cell.seed == witness.seed and cell.accumulation > 1
     }
     assert inferred.keys() == expected and len(expected) == 1, "what does not accumulate may need less"
-    assert not inference.inferred_out_of_memory(left, tmp_path, since="9"), "an older record may be another machine's"
     for one in inferred.values():
         assert one.status == "out_of_memory" and one.failure.inferred_from == witness.name
         assert one.failure.bytes_asked == 5 and "micro-batch of 2" in one.failure.exception

@@ -160,6 +160,7 @@ def test_what_draws_random_numbers_of_its_own_is_not_called_right(expand, shape)
 def test_a_cell_runs_although_its_probe_could_not_be_made(expand) -> None:
     (cell,) = expand()
     assert record(cell, Verdict(finding="unsupported", phase="model", exception="ValueError: x")) is None
+    assert record(cell, Verdict(finding="unsupported", phase="run", exception="ended by SIGKILL")) is None
     assert record(cell, Verdict(finding="unsupported", phase="setup", exception="ValueError: x")) is not None
 
 

@@ -23,7 +23,7 @@ from bench.hostfile import read_hostfile
 from bench.records import Record
 from bench.settings import InputError
 from bench.stack.families import build
-from bench.worker import status_of
+from bench.worker import is_echo, status_of
 
 STAGES = ["zero0", "zero1", "zero2", "zero3"]
 
@@ -222,8 +222,8 @@ def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
     assert sorted(record.status for record in made.values()) == ["failed", "ok", "ok"]
     failure = made[victim].failure
     assert failure is not None and failure.phase == phase and failure.log
-    assert failure.exception == "rank 1 ended without a record: ended by SIGKILL" and failure.rank == 1
-    assert "failed: rank 1 ended without a record" in output and "## Cells that did not finish" in output
+    assert failure.exception == "rank 1 on localhost ended without a record: ended by SIGKILL" and failure.rank == 1
+    assert "failed: rank 1 on localhost ended without a record" in output and "## Cells that did not finish" in output
     assert not workers(results)
 
 
@@ -309,8 +309,11 @@ def test_hostfile(tmp_path: Path) -> None:
             "out_of_memory",
         ),
         (MemoryError(), "out_of_memory"),
+        (OSError(12, "Cannot allocate memory"), "out_of_memory"),
+        (torch.distributed.DistBackendError("Last error: Cuda failure 2 'out of memory'"), "out_of_memory"),
         (RuntimeError("shapes cannot be multiplied"), "failed"),
     ],
 )
 def test_status_of_an_exception(error: Exception, status: str) -> None:
     assert status_of(error) == status
+    assert not is_echo(error), "no other rank tells it"

@@ -120,7 +120,8 @@ class Node:
 
     def _wanted(self) -> Iterator[tuple[Path, dict[str, Any], int]]:
         """Folder and group.json of each new group that has ranks here, and which of its hosts this is."""
-        for file in sorted(self.results.glob(".run/*/*/group.json")):
+        runs = [lease.parent for lease in self.results.glob(".run/*/lease")]  # one that is over has none
+        for file in sorted(file for run in runs for file in run.glob("*/group.json")):
             work = file.parent
             if work in self.seen:
                 continue

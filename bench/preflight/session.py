@@ -61,7 +61,7 @@ def command(name: str, where: Launch, as_json: bool) -> int:
     console = Console(soft_wrap=True, stderr=as_json)
     try:
         report = preflight(loaded.name, loaded.expand(), where, console)
-    except LaunchError as error:
+    except (LaunchError, OSError) as error:
         say(console, str(error))
         return 1
     if as_json:
@@ -72,10 +72,13 @@ def command(name: str, where: Launch, as_json: bool) -> int:
 
 
 def record(cell: Cell, verdict: Verdict) -> Record | None:
-    """Of a cell that is not worth running; None where its gradients are right, or nothing was learnt of them."""
+    """Of a cell that is not worth running; None where its gradients are right, or nothing was learnt of them.
+
+    Nothing is where the group ended or hung: it may have been its host.
+    """
     statuses: dict[str, Status] = {"wrong": "failed", "unsupported": "unsupported"}
     status = statuses.get(verdict.finding)
-    if status is None or verdict.phase in (UNCHECKED, "comparison"):
+    if status is None or verdict.phase in (UNCHECKED, "comparison", "run"):
         return None
     return cell.without_result(status, Failure(phase="preflight", rank=None, host=None, exception=verdict.why))
 

@@ -1,0 +1,169 @@
+"""The loop of a run, with ranks that are a script: what it makes of what they tell, and of what it cannot write."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench import files, group, launch, records, waiting
+from bench.group import Running
+from bench.guard import RUN_IS_GONE
+from bench.launch import Event, Launch
+from bench.launchers import DeepSpeed, Group
+from bench.leases import Leases
+from bench.records import Failure
+from bench.schedule import Lane, Pool
+from bench.waiting import Waiting
+
+RANK = """
+import json, sys, time
+from pathlib import Path
+from bench import heartbeat, records
+from bench.cells import rebuild
+from bench.heartbeat import Beat, Exit
+from bench.records import Failure
+
+work, endings = Path(sys.argv[1]), Path(sys.argv[2])
+ending, _, left = endings.read_text().partition(" ")
+endings.write_text(left or ending)
+results = Path(json.loads((work / "group.json").read_text())["results"])
+done = 0
+while len(lines := (work / "queue.jsonl").read_text().splitlines()) == done or "end" not in lines[-1]:
+    time.sleep(0.02)
+    for line in map(json.loads, lines[done:]):
+        cell = rebuild(line["cell"])
+        beat = Beat(0, "localhost", cell.name, "train", marks=1)
+        heartbeat.write(work, beat)
+        if ending != "ends":
+            heartbeat.write_exit(work, Exit(0, "localhost", -9, ending.replace("_", " ")))
+            heartbeat.write(work, beat._replace(state=heartbeat.ENDED))
+            sys.exit(1)
+        failure = Failure(phase="train", rank=0, host="localhost", exception="as it ends here")
+        records.write(results, cell.without_result("unsupported", failure))
+        done += 1
+"""
+
+
+@dataclass(frozen=True)
+class Scripted(DeepSpeed):
+    """`endings`: a file with how each group ends: the order of a guard, or `ends` with its cells' records."""
+
+    endings: Path
+
+    def command(self, group: Group) -> list[str]:
+        return [sys.executable, "-c", RANK, str(group.work), str(self.endings)]
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Scripted:
+    return Scripted(tmp_path / "endings")
+
+
+def statuses(results: Path) -> Counter[str]:
+    return Counter(record.status for record in records.read_all(results).records)
+
+
+def test_cells_whose_ranks_took_the_run_for_gone_run_again(scripted: Scripted, expand, tmp_path: Path) -> None:
+    """As after Ctrl-Z and a while: it says nothing of the cell, which another run may have by then."""
+    order = RUN_IS_GONE.replace(" ", "_")
+    events: list[Event] = []
+    scripted.endings.write_text(f"{order} {order} ends")
+    launch.run(expand(), Launch(tmp_path / "results", launcher=scripted), events.append)
+    assert statuses(tmp_path / "results") == {"unsupported": 1}
+    assert any("stood still" in event.note for event in events)
+    scripted.endings.write_text(order)
+    launch.run(expand({"seed": 1}), Launch(tmp_path / "results", launcher=scripted), events.append)
+    assert statuses(tmp_path / "results") == {"unsupported": 1, "failed": 1}, "not for ever"
+
+
+def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
+    scripted: Scripted, expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [OSError(errno.ENOSPC, "No space left on device")] * 2
+    write = files.write
+
+    def sometimes(path: Path, content: str, mode: int = 0o644) -> None:
+        if path.name == "group.json" and full:
+            raise full.pop()
+        write(path, content, mode)
+
+    monkeypatch.setattr(group.files, "write", sometimes)
+    monkeypatch.setattr(waiting, "WRITE_SECONDS", 0)
+    scripted.endings.write_text("ends")
+    launch.run(expand(), Launch(tmp_path / "results", launcher=scripted), lambda event: None)
+    assert statuses(tmp_path / "results") == {"unsupported": 1} and not full
+
+
+def test_while_the_run_itself_stands_still_nobody_is_without_progress(scripted: Scripted, tmp_path: Path) -> None:
+    place = Pool({"localhost": 1}).place(Lane(1))
+    assert place is not None
+    scripted.endings.write_text("ends")
+    running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
+    try:
+        running.look()
+        for stood_still, idle in ((0, 1000), (1000, group.STILL_SECONDS)):
+            running.news = time.monotonic() - 1000
+            running.seen, running.looked = time.monotonic() - stood_still, float("-inf")
+            running.look()
+            assert idle - 1 < time.monotonic() - running.news < idle + 5
+    finally:
+        running.end()
+
+
+def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: Scripted, tmp_path: Path) -> None:
+    place = Pool({"localhost": 1}).place(Lane(1))
+    assert place is not None
+    scripted.endings.write_text("ends")
+    running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+        with pytest.raises(OSError, match="No space left"):
+            running.feed({"end": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        running.end()
+    running.feed({"end": True})
+    assert (tmp_path / "queue.jsonl").read_text() == '{"end": true}\n'
+
+
+def test_nohup_is_heeded() -> None:
+    script = """if True:
+        import signal
+        from bench.processes import stop_on_signals
+        stop_on_signals()
+        print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"""
+    said = [
+        subprocess.run([*nohup, sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        for nohup in ([], ["nohup"])
+    ]
+    assert said == ["False\n", "True\n"]
+
+
+def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_path: Path) -> None:
+    """But not those that another run works on."""
+    cells = expand({"batch_size": [4, 8, 16, 32], "seed": [0, 1]})
+    mine, theirs, events = tmp_path / ".run" / "mine", tmp_path / ".run" / "theirs", []
+    for run in (mine, theirs):
+        run.mkdir(parents=True)
+    with Leases(tmp_path, theirs) as other, Leases(tmp_path, mine) as leases:
+        made = Waiting(cells, Launch(tmp_path), leases, events.append)
+        lane = next(iter(made.lanes))
+        first = made.take(lane)
+        assert first is not None and first.micro == 4
+        larger = sorted(
+            (cell for cell in cells if cell.seed == first.seed and cell is not first), key=lambda c: c.micro
+        )
+        assert other.claim(larger[0].name)
+        made.fail(first, "out_of_memory", Failure(phase="train", rank=0, host="a", exception="no memory"))
+        told = [event.cell for event in events if event.kind == "done"]
+        assert sorted(told) == sorted(cell.name for cell in (first, *larger[1:]))
+        assert statuses(tmp_path) == {"out_of_memory": 3} and made.count(lane) == 5
