@@ -151,7 +151,13 @@ class Leases:
 
     def _closed(self, owner: Owner) -> bool:
         """Whether a run's folder or its lease was removed. Its name is known from a claim, so the lease was there."""
-        return not (self.lease.parent.parent / Path(owner.run).name / "lease").exists()
+        try:
+            os.stat(self.lease.parent.parent / Path(owner.run).name / "lease")
+        except FileNotFoundError:
+            return True
+        except OSError:  # another user's folder
+            return False
+        return False
 
     def _unchanged(self, run: str, changed: int) -> bool:
         """Whether a lease stayed as it is for as long as one may."""

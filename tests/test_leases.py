@@ -227,6 +227,19 @@ def test_a_run_whose_folder_was_removed_has_nothing(tmp_path: Path) -> None:
         assert claims(tmp_path) == ["cell.2"]
 
 
+def test_the_folder_of_another_users_run_may_be_closed_to_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: str | Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with leases(tmp_path, "a") as first, leases(tmp_path, "b") as other:
+        assert first.claim("cell")
+        monkeypatch.setattr(os, "stat", denied)
+        assert other.holder("cell") == str(Owner.here("a")) and not other.claim("cell")
+        monkeypatch.undo()
+
+
 def test_leftovers_of_a_killed_run_are_removed_by_the_next(tmp_path: Path) -> None:
     with runs(tmp_path, "a", "c") as (killed, live):
         assert killed.ask("claim all", "x", "y") and live.ask("claim", "z")
