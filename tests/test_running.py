@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import files, group, launch, records, waiting
+from bench import files, group, guard, launch, records, waiting
 from bench.group import Running
 from bench.guard import RUN_IS_GONE
 from bench.launch import Event, Launch
@@ -133,6 +133,43 @@ def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: 
         running.end()
     running.feed({"end": True})
     assert (tmp_path / "queue.jsonl").read_text() == '{"end": true}\n'
+
+
+@pytest.mark.parametrize(
+    ("launcher", "own", "devices", "expected"),
+    [
+        (
+            "pdsh",
+            "1,2",
+            "4,5,6",
+            "5,6",
+        ),  # deepspeed's launcher has put slots there, which are numbers within the user's
+        ("pdsh", "1,2", None, "1,2"),
+        ("pdsh", "1,2", "", ""),  # the user wants none to be used
+        ("slurm", "4,5,6", None, "5,6"),
+        ("slurm", None, None, "1,2"),
+        ("openmpi", "", None, ""),
+    ],
+)
+def test_ranks_see_the_gpus_of_their_slots(launcher: str, own: str | None, devices: str | None, expected: str) -> None:
+    described = {
+        "launcher": launcher,
+        "ranks": [["a", 0], ["b", 1], ["b", 2]],
+        "alone": False,
+        "slots": {"a": 8, "b": 8},
+    }
+    described |= {
+        "variables": {"HF_X": "sent", "HF_Y": "sent"},
+        "devices": devices,
+        "address": "192.0.2.1",
+        "port": 20000,
+    }
+    told = {"RANK": "2", "SLURM_PROCID": "2", "OMPI_COMM_WORLD_RANK": "2", "HF_X": "set on the host"}
+    found = guard._variables(described, told | ({} if own is None else {"CUDA_VISIBLE_DEVICES": own}))
+    assert found["CUDA_VISIBLE_DEVICES"] == expected
+    assert (found["HF_X"], found["HF_Y"], found["BENCH_HOST"]) == ("set on the host", "sent", "b")
+    if launcher != "pdsh":
+        assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"], found["LOCAL_SIZE"]) == ("2", "1", "3", "2")
 
 
 def test_nohup_is_heeded() -> None:
