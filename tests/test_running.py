@@ -200,7 +200,13 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
             (cell for cell in cells if cell.seed == first.seed and cell is not first), key=lambda c: c.micro
         )
         assert other.claim(larger[0].name)
-        made.fail(first, "out_of_memory", Failure(phase="train", rank=0, host="a", exception="no memory"))
+        failure = Failure(phase="train", rank=0, host="a", exception="no memory")
+        records.write(tmp_path, first.without_result("out_of_memory", failure))
+        made.done(first)
         told = [event.cell for event in events if event.kind == "done"]
         assert sorted(told) == sorted(cell.name for cell in (first, *larger[1:]))
         assert statuses(tmp_path) == {"out_of_memory": 3} and made.count(lane) == 5
+        second = made.take(lane)
+        assert second is not None and made.count(lane) > 1
+        made.fail(second, "out_of_memory", failure)
+        assert statuses(tmp_path) == {"out_of_memory": 4}, "by the kernel: it may have been for others on the host"
