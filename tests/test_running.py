@@ -36,12 +36,14 @@ ending, _, left = endings.read_text().partition(" ")
 endings.write_text(left or ending)
 results = Path(json.loads((work / "group.json").read_text())["results"])
 done = 0
-while len(lines := (work / "queue.jsonl").read_text().splitlines()) == done or "end" not in lines[-1]:
+while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitlines()):
     time.sleep(0.02)
     for line in map(json.loads, lines[done:]):
         cell = rebuild(line["cell"])
         beat = Beat(0, "localhost", cell.name, "train", marks=1)
         heartbeat.write(work, beat)
+        if ending == "vanishes":
+            sys.exit(1)
         if ending != "ends":
             heartbeat.write_exit(work, Exit(0, "localhost", -9, ending.replace("_", " ")))
             heartbeat.write(work, beat._replace(state=heartbeat.ENDED))
@@ -54,7 +56,7 @@ while len(lines := (work / "queue.jsonl").read_text().splitlines()) == done or "
 
 @dataclass(frozen=True)
 class Scripted(DeepSpeed):
-    """`endings`: a file with how each group ends: the order of a guard, or `ends` with its cells' records."""
+    """`endings`: how each group ends, in a file: a guard's order, `vanishes`, or `ends` with its cells' records."""
 
     endings: Path
 
@@ -82,6 +84,19 @@ def test_cells_whose_ranks_took_the_run_for_gone_run_again(scripted: Scripted, e
     scripted.endings.write_text(order)
     launch.run(expand({"seed": 1}), Launch(tmp_path / "results", launcher=scripted), events.append)
     assert statuses(tmp_path / "results") == {"unsupported": 1, "failed": 1}, "not for ever"
+
+
+def test_a_cell_whose_end_nobody_tells_runs_once_more(scripted: Scripted, expand, tmp_path: Path) -> None:
+    """A launcher that was killed, a connection that broke, a host that came back at once: nothing the cell has done."""
+    results = tmp_path / "results"
+    scripted.endings.write_text("vanishes ends")
+    launch.run(expand(), Launch(results, launcher=scripted), lambda event: None)
+    assert statuses(results) == {"unsupported": 1}
+    scripted.endings.write_text("vanishes")
+    launch.run(expand({"seed": 1}), Launch(results, launcher=scripted), lambda event: None)
+    (failed,) = (record for record in records.read_all(results).records if record.status == "failed")
+    assert failed.failure is not None and failed.failure.exception == "a process ended without a record: exit status 1"
+    assert [one.exception for one in failed.lost] == [failed.failure.exception]
 
 
 def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
