@@ -55,7 +55,7 @@ def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) 
             ended += " by the kernel, which had no memory left on this host"
         status: Status = "out_of_memory" if first.out_of_memory else "failed"
         return status, _failure(
-            group, last, first.rank, first.host, f"rank {first.rank} ended without a record: {ended}"
+            group, last, first.rank, first.host, f"rank {first.rank} on {first.host} ended without a record: {ended}"
         )
     if stall is not None:
         beat, what = _blamed(stall.beats)

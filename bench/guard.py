@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,7 +60,8 @@ def _variables(group: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, st
     devices: str | None = own.get(DEVICES) if group["launcher"] in RANKS else group["devices"]
     if devices is not None or group["launcher"] in RANKS:
         made[DEVICES] = _devices(devices, [ranks[one][1] for one in beside])
-    return made | {"BENCH_HOST": host, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    name = socket.gethostname() if host == "localhost" else host  # records of many machines are compared
+    return made | {"BENCH_HOST": name, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _devices(usable: str | None, slots: Sequence[int]) -> str:
@@ -77,7 +79,8 @@ class Guard:
         self.work, self.module, self.variables = work, str(group["module"]), variables
         self.lease = Lease(Path(group["lease"]))
         self.parent = os.getppid()
-        self.beat = Beat(int(variables["RANK"]), variables["BENCH_HOST"])
+        rank = int(variables["RANK"])
+        self.beat = Beat(rank, str(group["ranks"][rank][0]))
         self.order = ""  # why the rank has to end
 
     def run(self, arguments: list[str]) -> int:

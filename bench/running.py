@@ -238,4 +238,4 @@ class Run:
     def _lose(self, host: str, why: str) -> None:
         if host in self.pool.hosts:
             self.pool.lose(host)
-            self.waiting.note(f"{host} is set aside: {why}")
+            self.waiting.note(f"{host} is set aside: {why}; {self.pool.total} slots are left")

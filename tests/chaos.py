@@ -21,7 +21,7 @@ import psutil
 from bench import heartbeat, records
 
 # what is killed, and how often as a share; "stop": a rank is stopped, which somebody has to notice
-SHARES = {"run": 1, "guard": 4, "rank": 5, "runner": 3, "launch": 3, "stop": 2}
+SHARES = {"run": 1, "guard": 4, "rank": 5, "runner": 3, "launch": 3, "stop": 1}
 MODULES = {  # that a process runs -> what it is
     "bench": "run",
     "bench.guard": "guard",
@@ -66,7 +66,9 @@ class Chaos:
             self._start()
             self._wait()
             for _ in range(self.chance.choice((1, 2, 4, 5, 8))):  # shorter than what would be noticed in between
-                self._kill()
+                if self._kill() == "stop":
+                    self._wait_for(self._more_written(1))  # it shall be noticed
+                    break
                 time.sleep(self.chance.uniform(0, 0.2))
             self._keep()
         for run in self.runs:
@@ -87,19 +89,18 @@ class Chaos:
 
     def _wait(self) -> None:
         """For a moment to kill at: any, or while a rank trains, or when cells have just ended; and somewhat later."""
-        before, more = self._written(), self.chance.choice((1, 2, 3))
-        until: Callable[[], object] = self.chance.choice(
-            (
-                lambda: True,
-                self._in_training,
-                self._in_training,
-                lambda: len(self._written() - before) >= more,
-            )
-        )
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not until() and time.monotonic() < end and any(run.poll() is None for run in self.runs):
-            time.sleep(0.05)
+        more = self._more_written(self.chance.choice((1, 2, 3)))
+        self._wait_for(self.chance.choice((lambda: True, self._in_training, self._in_training, more)))
         time.sleep(self.chance.uniform(0, 2))
+
+    def _wait_for(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition() and time.monotonic() < end and any(run.poll() is None for run in self.runs):
+            time.sleep(0.05)
+
+    def _more_written(self, count: int) -> Callable[[], bool]:
+        before = self._written()
+        return lambda: len(self._written() - before) >= count
 
     def _written(self) -> set[tuple[str, int]]:
         """Records, each with its inode, since one may be written again after `--retry`."""
@@ -111,18 +112,20 @@ class Chaos:
         done = records.recorded(self.results)
         return any(beat.phase == "train" and beat.cell not in done for beat in told)
 
-    def _kill(self) -> None:
+    def _kill(self) -> str:
+        """One of what is there now; what was done."""
         there = processes(self.results)
         kinds = [kind for kind in SHARES if there.get("rank" if kind == "stop" else kind)]
         if not kinds:
-            return
+            return ""
         (kind,) = self.chance.choices(kinds, [SHARES[kind] for kind in kinds])
         victim = self.chance.choice(there["rank" if kind == "stop" else kind])
         try:
             victim.send_signal(signal.SIGSTOP if kind == "stop" else signal.SIGKILL)
         except psutil.NoSuchProcess:
-            return  # it ended by itself
+            return ""  # it ended by itself
         self.kills[kind] += 1
+        return kind
 
     def _keep(self) -> None:
         """What says ok is never done again."""

@@ -132,7 +132,7 @@ def test_what_does_not_go_together_is_named(changed: dict[str, object], expected
 
 
 def test_a_folder_without_weights_is_a_shape_only(shape, expand: Expand) -> None:
-    with pytest.raises(InputError, match=r"axes.backbone: bert: found no \*.safetensors in .*or weights: random"):
+    with pytest.raises(InputError, match=r"axes.backbone: bert: found no model.safetensors in .*or weights: random"):
         expand({"backbone": shape("bert")})
 
 

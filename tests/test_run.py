@@ -222,8 +222,8 @@ def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
     assert sorted(record.status for record in made.values()) == ["failed", "ok", "ok"]
     failure = made[victim].failure
     assert failure is not None and failure.phase == phase and failure.log
-    assert failure.exception == "rank 1 ended without a record: ended by SIGKILL" and failure.rank == 1
-    assert "failed: rank 1 ended without a record" in output and "## Cells that did not finish" in output
+    assert failure.exception == "rank 1 on localhost ended without a record: ended by SIGKILL" and failure.rank == 1
+    assert "failed: rank 1 on localhost ended without a record" in output and "## Cells that did not finish" in output
     assert not workers(results)
 
 

@@ -62,7 +62,7 @@ def run(
     stop_on_signals()
     if gpu_memory is not None and not skip_oom:
         fail("command line: --gpu-memory: expected --skip-oom with it")
-    budget = budget_of(gpu_memory, reserve, remote=hostfile is not None) if skip_oom else None
+    budget = budget_of(gpu_memory, reserve, remote=hostfile is not None or launcher != "pdsh") if skip_oom else None
     where = Where(hostfile, tuple(launcher_argument or ()), launcher, timeout)
     session = Session(Console(soft_wrap=True), results, where)
     try:

@@ -54,6 +54,7 @@ def _environment(found: Environment) -> dict[str, str | None]:
         "threads": str(found.threads),
         "kernels": found.kernels,
         "launcher": found.launcher,
+        "alone": None if found.alone is None else str(found.alone),
     }
 
 
