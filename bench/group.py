@@ -48,7 +48,7 @@ class Running:
             "port": group.port,
             "arguments": group.arguments,
             "lease": str(lease),
-            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if group.place.hosts == (HERE,) else "",
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES") if group.place.hosts == (HERE,) else None,
             "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone
             **head,
         }

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +27,7 @@ from bench import heartbeat
 from bench.heartbeat import Beat, Exit
 from bench.owner import Owner
 
+DEVICES = "CUDA_VISIBLE_DEVICES"
 LOOK_SECONDS = 0.2
 BEAT_SECONDS = 1.0
 ORPHAN_LOOKS = 30  # at a lease that stands still, one a beat: less than others wait before they take the run's cells
@@ -56,13 +57,19 @@ def _variables(group: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, st
     cores = len(os.sched_getaffinity(0))
     sharing = len(beside) if group["alone"] else max(len(beside), group["slots"][host])
     made.setdefault("OMP_NUM_THREADS", str(max(1, cores // sharing)))
-    devices = made.get("CUDA_VISIBLE_DEVICES", "") if group["launcher"] in RANKS else group["devices"]
-    known = [one for one in devices.split(",") if one]
-    if known or group["launcher"] in RANKS:  # slots are numbers within what this host may use
-        slots = [ranks[one][1] for one in beside]
-        made["CUDA_VISIBLE_DEVICES"] = ",".join(known[one] if one < len(known) else str(one) for one in slots)
+    devices: str | None = own.get(DEVICES) if group["launcher"] in RANKS else group["devices"]
+    if devices is not None or group["launcher"] in RANKS:
+        made[DEVICES] = _devices(devices, [ranks[one][1] for one in beside])
     name = socket.gethostname() if host == "localhost" else host  # records of many machines are compared
     return made | {"BENCH_HOST": name, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _devices(usable: str | None, slots: Sequence[int]) -> str:
+    """Those of `slots`, which are numbers within what this host may use; None: all it has, "": none."""
+    if usable == "":
+        return ""
+    known = usable.split(",") if usable else []
+    return ",".join(known[one] if one < len(known) else str(one) for one in slots)
 
 
 class Guard:

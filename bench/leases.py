@@ -51,6 +51,7 @@ class Leases:
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write(self.lease, json.dumps(asdict(Owner.here(self.lease.parent.name))))
         self._thread.start()
+        self._end_leases()
         self.tidy()
         return self
 
@@ -116,6 +117,14 @@ class Leases:
         for cell in self._listing().keys() - self.claimed().keys() - self._mine.keys():
             if self.claim(cell):
                 self.release(cell)
+
+    def _end_leases(self) -> None:
+        """Those of runs of this machine that are surely no more: their ranks on other hosts then end at once, instead
+        of beside those of this run, whose memory they take."""
+        for lease in self.lease.parent.parent.glob("*/lease"):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                if Owner(**json.loads(lease.read_bytes())).ended():
+                    lease.unlink()
 
     def _listing(self) -> dict[str, dict[int, os.DirEntry[str]]]:
         """The claims by cell and number."""

@@ -200,7 +200,7 @@ class Record(Settings):
     memory: tuple[Memory, ...] = ()
     landscape: Surfaces | None = None
     predicted: Predicted | None = None
-    lost: tuple[Failure, ...] = ()  # runs of the cell before this one that ended with a host that vanished
+    lost: tuple[Failure, ...] = ()  # runs of the cell before this one that ended with a host, or with no rank to blame
     environment: Environment | None = None
     started: str  # ISO 8601, UTC
     finished: str

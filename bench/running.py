@@ -23,7 +23,7 @@ from bench.waiting import Waiting
 AHEAD = 2  # cells that a group has at a time, so that it never waits for the next one, while there are many
 PROBE_SECONDS = 20.0  # without progress, after which its hosts are asked whether they are there
 STARTS = 2  # how often in a row processes may die before their first cell, on one host
-ONCE_MORE = 1  # how often a cell that lost its host goes elsewhere
+ONCE_MORE = 1  # how often a cell is run again that lost its host, or whose end no rank had a part in
 DESERTED = 3  # how often a cell may lose its ranks to a run that stands still
 LONGER = 3  # times the limit for what tells little while it lasts:
 NO_HOST = "no host is left: `bench doctor` says what is wrong; cells without a record run at the next `bench run`"
@@ -218,9 +218,10 @@ class Run:
         """`cell` was running when its group ended."""
         status, failure = endings.failure_of(one.running, cell.name, one.lost, one.stall)
         before = self.lost.setdefault(cell.name, [])
-        if status == "node_lost" and len(before) < ONCE_MORE and self.pool.possible(one.lane):
+        blameless = status == "node_lost" or (status == "failed" and failure.rank is None)
+        if blameless and len(before) < ONCE_MORE and self.pool.possible(one.lane):
             before.append(failure)
-            self.waiting.note(f"{cell.name}: {failure.exception}; it is run once more elsewhere")
+            self.waiting.note(f"{cell.name}: {failure.exception}; it is run once more")
             self.waiting.give_back([cell])
         else:
             self.waiting.fail(cell, status, failure, before)

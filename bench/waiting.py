@@ -67,10 +67,13 @@ class Waiting:
             self._infer(record)
 
     def fail(self, cell: Cell, status: Status, failure: Failure, lost: Sequence[Failure] = ()) -> None:
-        """Its record, unless it has one meanwhile; `lost`: of the runs of it that ended with a host."""
+        """Its record, unless it has one meanwhile; `lost`: of the runs of it that ended with a host.
+
+        Nothing is inferred from it: where the kernel took a rank for want of memory, others' may have been the most.
+        """
         made = cell.without_result(status, failure).model_copy(update={"lost": tuple(lost)})
         self.patiently(lambda: records.write(self.how.results, made))
-        self.done(cell)
+        self._finished(cell)
 
     def look_elsewhere(self) -> None:
         """Cells of other runs: some have their record meanwhile, some lost the run that had them."""

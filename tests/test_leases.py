@@ -247,6 +247,7 @@ def test_leftovers_of_a_killed_run_are_removed_by_the_next(tmp_path: Path) -> No
         (tmp_path / ".run" / "claims" / ".nfs0000000001").touch()  # what NFS makes of a file that is open and removed
         with leases(tmp_path, "b"):
             assert claims(tmp_path) == [".nfs0000000001", "z.1"]
+            assert sorted(one.parent.name for one in (tmp_path / ".run").glob("*/lease")) == ["b", "c"]
 
 
 def test_a_claim_of_nobody_known_is_taken_over_when_it_does_not_change(tmp_path: Path) -> None:

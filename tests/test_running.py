@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import files, group, launch, records, waiting
+from bench import files, group, guard, launch, records, waiting
 from bench.group import Running
 from bench.guard import RUN_IS_GONE
 from bench.launch import Event, Launch
@@ -36,12 +36,14 @@ ending, _, left = endings.read_text().partition(" ")
 endings.write_text(left or ending)
 results = Path(json.loads((work / "group.json").read_text())["results"])
 done = 0
-while len(lines := (work / "queue.jsonl").read_text().splitlines()) == done or "end" not in lines[-1]:
+while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitlines()):
     time.sleep(0.02)
     for line in map(json.loads, lines[done:]):
         cell = rebuild(line["cell"])
         beat = Beat(0, "localhost", cell.name, "train", marks=1)
         heartbeat.write(work, beat)
+        if ending == "vanishes":
+            sys.exit(1)
         if ending != "ends":
             heartbeat.write_exit(work, Exit(0, "localhost", -9, ending.replace("_", " ")))
             heartbeat.write(work, beat._replace(state=heartbeat.ENDED))
@@ -54,7 +56,7 @@ while len(lines := (work / "queue.jsonl").read_text().splitlines()) == done or "
 
 @dataclass(frozen=True)
 class Scripted(DeepSpeed):
-    """`endings`: a file with how each group ends: the order of a guard, or `ends` with its cells' records."""
+    """`endings`: how each group ends, in a file: a guard's order, `vanishes`, or `ends` with its cells' records."""
 
     endings: Path
 
@@ -82,6 +84,19 @@ def test_cells_whose_ranks_took_the_run_for_gone_run_again(scripted: Scripted, e
     scripted.endings.write_text(order)
     launch.run(expand({"seed": 1}), Launch(tmp_path / "results", launcher=scripted), events.append)
     assert statuses(tmp_path / "results") == {"unsupported": 1, "failed": 1}, "not for ever"
+
+
+def test_a_cell_whose_end_nobody_tells_runs_once_more(scripted: Scripted, expand, tmp_path: Path) -> None:
+    """A launcher that was killed, a connection that broke, a host that came back at once: nothing the cell has done."""
+    results = tmp_path / "results"
+    scripted.endings.write_text("vanishes ends")
+    launch.run(expand(), Launch(results, launcher=scripted), lambda event: None)
+    assert statuses(results) == {"unsupported": 1}
+    scripted.endings.write_text("vanishes")
+    launch.run(expand({"seed": 1}), Launch(results, launcher=scripted), lambda event: None)
+    (failed,) = (record for record in records.read_all(results).records if record.status == "failed")
+    assert failed.failure is not None and failed.failure.exception == "a process ended without a record: exit status 1"
+    assert [one.exception for one in failed.lost] == [failed.failure.exception]
 
 
 def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
@@ -135,6 +150,43 @@ def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: 
     assert (tmp_path / "queue.jsonl").read_text() == '{"end": true}\n'
 
 
+@pytest.mark.parametrize(
+    ("launcher", "own", "devices", "expected"),
+    [
+        (
+            "pdsh",
+            "1,2",
+            "4,5,6",
+            "5,6",
+        ),  # deepspeed's launcher has put slots there, which are numbers within the user's
+        ("pdsh", "1,2", None, "1,2"),
+        ("pdsh", "1,2", "", ""),  # the user wants none to be used
+        ("slurm", "4,5,6", None, "5,6"),
+        ("slurm", None, None, "1,2"),
+        ("openmpi", "", None, ""),
+    ],
+)
+def test_ranks_see_the_gpus_of_their_slots(launcher: str, own: str | None, devices: str | None, expected: str) -> None:
+    described = {
+        "launcher": launcher,
+        "ranks": [["a", 0], ["b", 1], ["b", 2]],
+        "alone": False,
+        "slots": {"a": 8, "b": 8},
+    }
+    described |= {
+        "variables": {"HF_X": "sent", "HF_Y": "sent"},
+        "devices": devices,
+        "address": "192.0.2.1",
+        "port": 20000,
+    }
+    told = {"RANK": "2", "SLURM_PROCID": "2", "OMPI_COMM_WORLD_RANK": "2", "HF_X": "set on the host"}
+    found = guard._variables(described, told | ({} if own is None else {"CUDA_VISIBLE_DEVICES": own}))
+    assert found["CUDA_VISIBLE_DEVICES"] == expected
+    assert (found["HF_X"], found["HF_Y"], found["BENCH_HOST"]) == ("set on the host", "sent", "b")
+    if launcher != "pdsh":
+        assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"], found["LOCAL_SIZE"]) == ("2", "1", "3", "2")
+
+
 def test_nohup_is_heeded() -> None:
     script = """if True:
         import signal
@@ -163,7 +215,13 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
             (cell for cell in cells if cell.seed == first.seed and cell is not first), key=lambda c: c.micro
         )
         assert other.claim(larger[0].name)
-        made.fail(first, "out_of_memory", Failure(phase="train", rank=0, host="a", exception="no memory"))
+        failure = Failure(phase="train", rank=0, host="a", exception="no memory")
+        records.write(tmp_path, first.without_result("out_of_memory", failure))
+        made.done(first)
         told = [event.cell for event in events if event.kind == "done"]
         assert sorted(told) == sorted(cell.name for cell in (first, *larger[1:]))
         assert statuses(tmp_path) == {"out_of_memory": 3} and made.count(lane) == 5
+        second = made.take(lane)
+        assert second is not None and made.count(lane) > 1
+        made.fail(second, "out_of_memory", failure)
+        assert statuses(tmp_path) == {"out_of_memory": 4}, "by the kernel: it may have been for others on the host"
