@@ -31,8 +31,8 @@ class Waiting:
         self.looked = time.monotonic()
         for cell in cells:
             self.lanes.setdefault(how.lane(cell), []).append(cell)
-        for several in self.lanes.values():  # where a small micro-batch runs out of memory, larger ones need not run
-            several.sort(key=lambda cell: (shared(cell), cell.micro))
+        for several in self.lanes.values():
+            _sort(several)
 
     def __bool__(self) -> bool:
         return bool(self.lanes or self.elsewhere)
@@ -132,6 +132,19 @@ class Waiting:
     def _drop_empty(self, lane: Lane) -> None:
         if not self.lanes[lane]:
             del self.lanes[lane]
+
+
+def _sort(cells: list[Cell]) -> None:
+    """Those that share data and weights together; of these what takes longest first, as far as that can be guessed.
+
+    So no long cell begins when all others are done. Where a small micro-batch runs out of memory, larger ones need not
+    run: they come after it.
+    """
+    longest: dict[tuple[str, ...], int] = {}
+    for cell in cells:
+        work = cell.backbone.layers * cell.steps * cell.batch_size
+        longest[shared(cell)] = max(work, longest.get(shared(cell), 0))
+    cells.sort(key=lambda cell: (-longest[shared(cell)], shared(cell), cell.micro, -cell.steps))
 
 
 def shared(cell: Cell) -> tuple[str, str, str, str]:

@@ -416,7 +416,7 @@ def test_doctor_needs_a_hostfile_that_is_one(tmp_path: Path) -> None:
     wrong_line.write_text("host slots=two\n")
     for file, expected in (
         (tmp_path / "none", "none: file: No such file"),
-        (empty, "empty: slots: found none, expected `host slots=n`"),
+        (empty, "empty: file: found no host, expected `host slots=n`"),
         (wrong_line, "wrong: line 1: found 'host slots=two'"),
     ):
         done = bench("doctor", "--hostfile", file)

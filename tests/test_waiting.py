@@ -1,0 +1,32 @@
+"""In which order the cells of a run wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.launch import Launch
+from bench.leases import Leases
+from bench.schedule import Lane
+from bench.waiting import Waiting
+
+
+def test_long_cells_come_first_and_small_micro_batches_before_large_ones(expand, tmp_path: Path) -> None:
+    """Beside one another what shares data and weights: a group takes these as long as there are any."""
+    cells = expand(
+        {
+            "task": ["toy-foreign-0", "toy-foreign-1"],
+            "method": {"kind": "prompt_tuning", "length": 2},
+            "steps": [6, 600],
+            "micro_batch_size": [8, 2],
+        },
+        exclude=[{"task": "toy-foreign-0", "steps": 600}],
+    )
+    with Leases(tmp_path, tmp_path / ".run" / "one") as leases:
+        waiting = Waiting(cells, Launch(tmp_path), leases, lambda event: None)
+        (lane,) = waiting.lanes
+        taken = [waiting.take(lane) for _ in cells]
+        assert waiting.take(lane) is None and not waiting
+    assert lane == Lane(1, exclusive=True), "without a hostfile and a GPU a group has the machine"
+    order = [(cell.task.label, cell.micro, cell.steps) for cell in taken if cell]
+    long = [("toy-foreign-1", 2, 600), ("toy-foreign-1", 2, 6), ("toy-foreign-1", 8, 600), ("toy-foreign-1", 8, 6)]
+    assert order == [*long, ("toy-foreign-0", 2, 6), ("toy-foreign-0", 8, 6)]
