@@ -25,7 +25,7 @@ def results(host: Host, hosts: Hosts) -> Iterator[Verdict]:
         missed = "what is written here is not there" if not folder.seen else "what is written there is not here"
         yield fault(f"{folder.path} is not shared: {missed}", "mount one file system at this path on every host")
     if folder.free_bytes is not None and folder.free_bytes < RESULTS_BYTES:
-        yield warning(f"{size(folder.free_bytes)} free", "make room: a full disk ends a run")
+        yield warning(f"{size(folder.free_bytes)} free", "make room: on a full disk a run waits")
     elif not folder.problem and (host.replied or not elsewhere):
         shared = "written here, read there and back, " if elsewhere and not host.here else ""
         yield ok(f"{shared}{size(folder.free_bytes)} free")
