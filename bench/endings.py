@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bench.group import Running
 from bench.guard import ORDERS, RUN_IS_GONE
 from bench.heartbeat import Beat, Exit
+from bench.launchers import Launcher
 from bench.records import Failure, Status
 
 ASKS, ASK_SECONDS = 3, 5.0
@@ -33,11 +34,19 @@ def unreachable(group: Running) -> list[str]:
     for ask in range(ASKS):
         time.sleep(ASK_SECONDS if ask else 0)
         with ThreadPoolExecutor(len(left)) as pool:
-            answers = list(pool.map(group.launcher.reachable, left))
+            answers = list(pool.map(lambda host: _answers(group.launcher, host), left))
         left = [host for host, answer in zip(left, answers, strict=True) if not answer]
         if not left:
             break
     return left
+
+
+def _answers(launcher: Launcher, host: str) -> bool:
+    """One that cannot be asked is not said to be gone."""
+    try:
+        return launcher.reachable(host)
+    except (OSError, KeyError):  # no process could be started; this user has no name
+        return True
 
 
 def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) -> tuple[Status, Failure]:
@@ -93,9 +102,15 @@ def how_ended(code: int | None) -> str:
 
 
 def silent(group: Running) -> list[str]:
-    """Hosts of which no rank has told anything: there processes do not start. All of them where that says nothing."""
+    """Hosts of which no rank has told anything: there processes do not start."""
     told = {beat.host for beat in group.beats}
-    return [host for host in group.group.place.hosts if host not in told] or list(group.group.place.hosts)
+    return [host for host in group.group.place.hosts if host not in told]
+
+
+def unmet(group: Running) -> Failure:
+    """Of a group whose ranks all started, and ended before they were together."""
+    hosts = ", ".join(group.group.place.hosts)
+    return _failure(group, None, None, None, f"its ranks on {hosts} did not come together: {how(group)}")
 
 
 def _blamed(beats: list[Beat]) -> tuple[Beat | None, str]:

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+# errors of a disk that may be written again later: it is full, mounted read-only, or away for a while
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 PACKAGE = Path(__file__).parent
 CHECKOUT = PACKAGE.parent
 # what is shipped beside the package -> where a checkout has it

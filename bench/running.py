@@ -64,6 +64,7 @@ class Run:
         self.lost: dict[str, list[Failure]] = {}  # of each cell, runs of it that ended with a host
         self.gone: set[str] = set()  # hosts that did not answer
         self.failed_starts: Counter[str] = Counter()  # by host, since the last that went well
+        self.unmet: Counter[str] = Counter()  # by cell, groups over several hosts that did not come together
         self.deserted: Counter[str] = Counter()  # by cell, groups that took this run for gone
         self.probes = ThreadPoolExecutor(8, "probe")
 
@@ -201,9 +202,8 @@ class Run:
             return self.waiting.give_back(one.cells)
         begun = {beat.cell for beat in one.running.beats}
         running = one.cells.pop(0) if one.cells and one.cells[0].name in begun else None
-        self.waiting.give_back(one.cells)
         if running is None and (one.served or one.closed):
-            return
+            return self.waiting.give_back(one.cells)
         if not one.lost and endings.root(one.running.exits) is None:
             one.lost = self._known_gone(one) or endings.unreachable(one.running)
         self.gone.update(one.lost)
@@ -213,6 +213,7 @@ class Run:
             self._fail(one, running)
         elif not one.lost:
             self._count_failed_start(one)
+        self.waiting.give_back(one.cells)
 
     def _fail(self, one: Serving, cell: Cell) -> None:
         """`cell` was running when its group ended."""
@@ -227,8 +228,17 @@ class Run:
             self.waiting.fail(cell, status, failure, before)
 
     def _count_failed_start(self, one: Serving) -> None:
-        """Processes that ended before their first cell: some times in a row on a host, and it is set aside."""
-        for host in endings.silent(one.running):
+        """Processes that ended before their first cell: some times in a row on a host, and it is set aside.
+
+        Where all hosts of a group have started theirs, these do not find one another: that is its cell's failure.
+        """
+        hosts = endings.silent(one.running)
+        if not hosts and len(one.running.group.place.hosts) > 1:
+            self.unmet[one.cells[0].name] += 1
+            if self.unmet[one.cells[0].name] >= STARTS:
+                self.waiting.fail(one.cells.pop(0), "failed", endings.unmet(one.running))
+            return
+        for host in hosts or one.running.group.place.hosts:
             self.failed_starts[host] += 1
             if self.failed_starts[host] >= STARTS:
                 self._lose(host, f"processes do not start there; see {one.running.work / 'log'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -17,8 +16,7 @@ from bench.schedule import Lane
 
 T = TypeVar("T")
 LOOK_ELSEWHERE_SECONDS = 2.0
-WRITE_SECONDS = 5.0  # until the next try where there is no room:
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+WRITE_SECONDS = 5.0  # until the next try where there is no room
 
 
 class Waiting:
@@ -100,7 +98,7 @@ class Waiting:
             try:
                 return write()
             except OSError as error:
-                if error.errno not in NO_ROOM:
+                if error.errno not in files.PASSING:
                     raise
                 self.note(f"{self.how.results} cannot be written ({error.strerror}): waiting")
                 time.sleep(WRITE_SECONDS)

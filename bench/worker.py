@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import psutil
 import torch
 
-from bench import records, sources
+from bench import files, records, sources
 from bench.cells import Cell, rebuild
 from bench.engine import World
 from bench.heartbeat import pulse
@@ -45,11 +45,13 @@ def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     group = json.loads((folder / "group.json").read_text("utf-8"))
     results = Path(group["results"])
+    launcher = str(group["launcher"])
+    started = {"alone": group["alone"], "launcher": "deepspeed" if launcher == "pdsh" else launcher}
     sources.use(group["commits"])
     world = World.join()
     base: int | None = None
     for number, line in enumerate(queue(folder / "queue.jsonl"), 1):
-        serve(rebuild(line["cell"]), world, results, line, group["alone"])
+        serve(rebuild(line["cell"]), world, results, line, started)
         gc.collect()
         if number == 1:
             gc.freeze()  # what the libraries are made of, which every collection and every ledger would look through
@@ -78,10 +80,11 @@ def queue(file: Path) -> Iterator[dict[str, Any]]:
             time.sleep(QUEUE_SECONDS)
 
 
-def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], alone: bool) -> None:
+def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any]) -> None:
     """Runs one cell and writes its record. A failure ends the process, after its record is written.
 
-    `line` has, for the record, what a dry run gave and the runs before that ended with a host. `alone`: on its hosts.
+    `line` has, for the record, what a dry run gave and the runs before that ended with a host, and `how`
+    has what the environment does not tell of itself.
     """
     dry = Predicted.model_validate(line["predicted"]) if line["predicted"] else None
     known: dict[str, Any] = {"predicted": dry, "lost": tuple(Failure.model_validate(one) for one in line["lost"])}
@@ -101,7 +104,7 @@ def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], alone: 
         end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known))
     if record is not None:
         assert record.environment is not None
-        known["environment"] = record.environment.model_copy(update={"alone": alone})
+        known["environment"] = record.environment.model_copy(update=how)
         write(results, record.model_copy(update=known))
 
 
@@ -112,6 +115,8 @@ def write(results: Path, record: Record) -> None:
             records.write(results, record)
             return pulse.tell(trouble="")
         except OSError as error:
+            if error.errno not in files.PASSING:
+                raise
             where = f"{records.path(results, record.name)} cannot be written ({error.strerror}): waiting"
             pulse.tell(phase="write", trouble=where)
             time.sleep(WRITE_SECONDS)
