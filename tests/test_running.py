@@ -34,7 +34,12 @@ from bench.records import Failure
 work, endings = Path(sys.argv[1]), Path(sys.argv[2])
 ending, _, left = endings.read_text().partition(" ")
 endings.write_text(left or ending)
-results = Path(json.loads((work / "group.json").read_text())["results"])
+described = json.loads((work / "group.json").read_text())
+results = Path(described["results"])
+if ending == "parted":
+    for rank, (host, _) in enumerate(described["ranks"]):
+        heartbeat.write(work, Beat(rank, host))
+    sys.exit(1)
 done = 0
 while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitlines()):
     time.sleep(0.02)
@@ -56,9 +61,13 @@ while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitl
 
 @dataclass(frozen=True)
 class Scripted(DeepSpeed):
-    """`endings`: how each group ends, in a file: a guard's order, `vanishes`, or `ends` with its cells' records."""
+    """`endings`: how each group ends, in a file: a guard's order, `parted` before its first cell, `vanishes` in it, or
+    `ends` with its cells' records."""
 
     endings: Path
+
+    def missing(self) -> str | None:
+        return None
 
     def command(self, group: Group) -> list[str]:
         return [sys.executable, "-c", RANK, str(group.work), str(self.endings)]
@@ -97,6 +106,24 @@ def test_a_cell_whose_end_nobody_tells_runs_once_more(scripted: Scripted, expand
     (failed,) = (record for record in records.read_all(results).records if record.status == "failed")
     assert failed.failure is not None and failed.failure.exception == "a process ended without a record: exit status 1"
     assert [one.exception for one in failed.lost] == [failed.failure.exception]
+
+
+def test_ranks_that_do_not_come_together_cost_their_cell_and_no_host(
+    scripted: Scripted, expand, tmp_path: Path
+) -> None:
+    """All hosts have started theirs, twice: the narrow cell runs on one of them."""
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("127.0.0.1 slots=1\nlocalhost slots=1\n")
+    scripted.endings.write_text("parted parted ends")
+    how = Launch(tmp_path / "results", hostfile, launcher=scripted)
+    notes: list[str] = []
+    launch.run(expand({"ranks": [1, 2]}), how, lambda event: notes.append(event.note))
+    made = {record.cell["ranks"]: record for record in records.read_all(tmp_path / "results").records}
+    assert {ranks: record.status for ranks, record in made.items()} == {1: "unsupported", 2: "failed"}
+    failure = made[2].failure
+    assert failure is not None and failure.phase == "start", failure
+    assert failure.exception == "its ranks on 127.0.0.1, localhost did not come together: exit status 1"
+    assert not any(notes), notes
 
 
 def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
