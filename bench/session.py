@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -95,13 +96,17 @@ class Session:
         return 0 if first.done and second.done and shown and not without else 1
 
     def _try_results(self) -> None:
-        """InputError when nothing can be written there, before anything is started."""
+        """InputError when nothing can be written there, before anything is started. Leaves nothing behind."""
+        tried = self.results / ".run" / "tried"
         try:
-            files.write(self.results / ".run" / "tried", "x" * TRIED_BYTES)
-            (self.results / ".run" / "tried").unlink(missing_ok=True)  # another run may try at the same time
+            files.write(tried, "x" * TRIED_BYTES)
+            tried.unlink(missing_ok=True)  # another run may try at the same time
         except OSError as error:
             message = f"found {error.strerror}, expected a folder with room in which files can be written"
             raise InputError(str(self.results), [Problem("--results", message)]) from error
+        with contextlib.suppress(OSError):  # where there is something in it
+            tried.parent.rmdir()
+            self.results.rmdir()
 
     def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
         """Runs those of `cells` that have no record."""
