@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
@@ -19,13 +18,12 @@ from bench.launch import LaunchError
 from bench.settings import InputError, Problem
 
 
-def check(cells: list[Cell], results: Path) -> None:
-    """Whether the cells can run; writes the cards of the examples they see. InputError names the first fault."""
+def check(cells: list[Cell]) -> list[Card]:
+    """Whether the cells can run; the cards of the examples they see. InputError names the first fault."""
     check_environment(cells)
     check_weights(cells)
     check_answer_words(cells)
-    for card in check_data(cells):
-        cards.write(results, card)
+    return check_data(cells)
 
 
 def check_environment(cells: list[Cell]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -78,8 +77,6 @@ class Session:
         """
         loaded = matrix.load(name)
         cells = loaded.expansion()
-        if not dry:
-            self._try_results()
         self.exclusive = loaded.alone
         how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
         waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
@@ -96,7 +93,7 @@ class Session:
         return 0 if first.done and second.done and shown and not without else 1
 
     def _try_results(self) -> None:
-        """InputError when nothing can be written there, before anything is started. Leaves nothing behind."""
+        """InputError when nothing can be written there, before anything is started."""
         tried = self.results / ".run" / "tried"
         try:
             files.write(tried, "x" * TRIED_BYTES)
@@ -104,14 +101,12 @@ class Session:
         except OSError as error:
             message = f"found {error.strerror}, expected a folder with room in which files can be written"
             raise InputError(str(self.results), [Problem("--results", message)]) from error
-        with contextlib.suppress(OSError):  # where there is something in it
-            tried.parent.rmdir()
-            self.results.rmdir()
 
     def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
         """Runs those of `cells` that have no record."""
         names = {cell.name for cell in cells}
-        if not how.dry:
+        if how.retry and not how.dry:
+            self._try_results()
             for file in retry.forget(self.results, names, how.retry):
                 self.say(f"set aside: {file}")
         left = launch.pending(cells, self.results)[: how.limit]
@@ -127,7 +122,10 @@ class Session:
             return Stage()
         started = True
         if left:
-            ready.check(left, self.results)
+            seen = ready.check(left)
+            self._try_results()
+            for card in seen:
+                cards.write(self.results, card)
             where.commits = sources.resolved()
             if how.predict or how.budget is not None:
                 left = self._predict(left, where, how.budget)
