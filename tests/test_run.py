@@ -82,7 +82,7 @@ def in_training(results: Path) -> bool:
     return phase == "train" and step > 0 and cell not in records.recorded(results)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> None:
     """Each cell on 1 and 2 ranks under ZeRO 0-3: losses within 1e-4, the same answers, one warm group per size."""
     file = write_matrix(
