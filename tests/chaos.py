@@ -65,7 +65,7 @@ class Chaos:
         while self.kills.total() < kills:
             self._start()
             self._wait()
-            for _ in range(self.chance.choice((2, 5, 8, 8))):  # shorter than what would be noticed in between
+            for _ in range(self.chance.choice((1, 2, 4, 5, 8))):  # shorter than what would be noticed in between
                 if self._kill() == "stop":
                     self._wait_for(self._more_written(1))  # it shall be noticed
                     break
