@@ -37,7 +37,6 @@ class Running:
         self.exits: list[Exit] = []
         self.news = self.exited = time.monotonic()  # when a rank made progress, and when the first of them ended
         self.looked, self.seen = float("-inf"), time.monotonic()  # when a look began and when the last one was over
-        self.why = ""  # it was told to stop
         described = {
             "module": module,
             "launcher": launcher.name,
@@ -98,7 +97,6 @@ class Running:
 
     def stop(self, why: str) -> None:
         """Tells all ranks to end."""
-        self.why = self.why or why
         heartbeat.stop(self.work, why)
         if self.launcher.ends_by_signal(self.group):
             self.session.signal(signal.SIGTERM)

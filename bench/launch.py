@@ -7,13 +7,12 @@ run works on a cell is said by claims in the results folder, which several runs 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -60,7 +59,7 @@ class Launch:
 
     results: Path
     hostfile: Path | None = None
-    arguments: list[str] = field(default_factory=list)  # further ones for what starts the ranks
+    arguments: tuple[str, ...] = ()  # further ones for what starts the ranks
     launcher: Launcher = field(default_factory=launchers.DeepSpeed)
     timeout: float = TIMEOUT_SECONDS  # seconds without progress after which a group is ended
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
@@ -113,8 +112,8 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     from bench.running import Run
 
     hosts = launch.hosts(max((cell.ranks for cell in cells), default=1))
+    folder = run_folder(launch.results)
     with (
-        run_folder(launch.results) as folder,
         Leases(launch.results, folder) as leases,
         Run(launch, Pool(hosts), folder, leases, watch) as made,
     ):
@@ -129,7 +128,7 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
     hosts = launch.hosts(ranks)
     place = Pool(hosts).place(Lane(ranks))
     assert place is not None, "that it fits was checked"
-    made = group.planned(place, hosts, work, tuple(launch.arguments), set(), launch.launcher)
+    made = group.planned(place, hosts, work, launch.arguments, set(), launch.launcher)
     with Leases(launch.results, work.parent) as leases:
         running = Running(made, launch.launcher, module, leases.lease, {})
         try:
@@ -153,16 +152,15 @@ def example(lane: Lane, hosts: Mapping[str, int], launch: Launch) -> list[str]:
     """The command of one group, for people."""
     place = Pool(hosts).place(lane)
     assert place is not None, "that all fit was checked"
-    shown = Group(place, hosts, Path("QUEUE"), place.hosts[0], group.PORTS.start, tuple(launch.arguments))
+    shown = Group(place, hosts, Path("QUEUE"), place.hosts[0], group.PORTS.start, launch.arguments)
     return launch.launcher.command(shown)
 
 
-@contextlib.contextmanager
-def run_folder(results: Path) -> Generator[Path, None, None]:
+def run_folder(results: Path) -> Path:
     """A folder for queues, beats and logs of this run; on disk shared with the hosts, since the results are."""
     (results / ".run").mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    yield Path(tempfile.mkdtemp(dir=results / ".run", prefix=f"{stamp}-")).resolve()
+    return Path(tempfile.mkdtemp(dir=results / ".run", prefix=f"{stamp}-")).resolve()
 
 
 def line_of(cell: Cell, launch: Launch, lost: list[Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Run:
         work = Path(self.waiting.patiently(lambda: tempfile.mkdtemp(dir=self.folder, prefix="group-")))
         taken = {one.running.group.port for one in self.groups}
         try:
-            planned = group.planned(place, self.slots, work, tuple(self.how.arguments), taken, self.how.launcher)
+            planned = group.planned(place, self.slots, work, self.how.arguments, taken, self.how.launcher)
         except OSError as error:  # nobody knows where that host is
             self.pool.free(place)
             self._lose(place.hosts[0], str(error))

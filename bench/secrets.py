@@ -9,7 +9,7 @@ from typing import Any
 
 # names of variables that hold one: HF_TOKEN, AWS_SECRET_ACCESS_KEY, WANDB_API_KEY, PGPASSWORD, ...
 SECRET = re.compile(
-    r"TOKEN(?!IZ)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH(?!OR)|COOKIE", re.IGNORECASE
+    r"TOKEN(?!IZ)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|KEY$|AUTH(?!OR)|COOKIE", re.IGNORECASE
 )
 SHORTEST = 6  # characters: a shorter value is part of too many words
 IN_ADDRESS = re.compile(r"(?<=://)[^\s/@]+(?=@)")  # user and password of a URL

@@ -51,7 +51,7 @@ class Where:
 
     def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
         launcher = launchers.chosen(self.launcher, results)
-        return Launch(results, self.hostfile, list(self.arguments), launcher, self.timeout, exclusive)
+        return Launch(results, self.hostfile, self.arguments, launcher, self.timeout, exclusive)
 
 
 @dataclass

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import secrets
 import sys
 import time
@@ -25,12 +24,12 @@ from bench.doctor.meeting import Invitation
 from bench.doctor.probe import hugging_face_home
 from bench.launchers.base import forwarded, plain
 from bench.remote import Done, address_of, is_here, run_here, run_on
+from bench.secrets import SECRET
 from bench.settings import InputError
 
 GREET_SECONDS = 8.0
 PROBE_SECONDS = 30.0
 MEET_SECONDS = 10.0
-SECRET = re.compile("TOKEN$|KEY$|PASSWORD$|SECRET$")
 
 
 def examine(slots: Mapping[str, int], results: Path) -> Hosts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +75,11 @@ class Launcher(Protocol):
     def ends_by_signal(self, group: Group) -> bool:
         """Whether SIGTERM to the command ends the ranks of this group, and no others."""
         ...
+
+
+def include(slots: Iterable[tuple[str, Iterable[int]]]) -> str:
+    """Hosts and their slots as deepspeed's `--include` takes them: `a:0,1@b:0`."""
+    return "@".join(f"{host}:{','.join(map(str, own))}" for host, own in slots)
 
 
 def forwarded(environment: Mapping[str, str]) -> dict[str, str]:

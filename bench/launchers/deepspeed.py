@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bench import remote
-from bench.launchers.base import Group, plain
+from bench.launchers.base import Group, include, plain
 
 
 class DeepSpeed:
@@ -26,9 +26,11 @@ class DeepSpeed:
 
     def command(self, group: Group) -> list[str]:
         hostfile = group.work / "hostfile"
-        include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in group.place.slots)
-        made = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile), "--include", include]
-        made += ["--master_addr", group.address, "--master_port", str(group.port), "--no_ssh_check"]
+        made = [
+            *(sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile)),
+            *("--include", include(group.place.slots), "--no_ssh_check"),
+            *("--master_addr", group.address, "--master_port", str(group.port)),
+        ]
         work = str(group.work)
         if not _local(group):
             made += ["--launcher", "pdsh", "--force_multi"]  # without it one host means this one

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import heartbeat
 from bench.launchers.agents import BEAT_SECONDS, NAME, beat_file, ended_file, hosts_of, log_file
+from bench.launchers.base import include
 from bench.processes import Session, deaf, stop_on_signals
 
 LOOK_SECONDS = 0.5
@@ -31,10 +32,9 @@ def command(results: Path, host: str | None) -> int:
 
 def launch_command(work: Path, group: dict[str, Any], node: int) -> list[str]:
     """deepspeed's launcher for the part of one host."""
-    include = "@".join(f"{host}:{','.join(map(str, slots))}" for host, slots in hosts_of(group).items())
     return [
         *(sys.executable, "-m", "deepspeed.launcher.runner", "--no_ssh", "--node_rank", str(node)),
-        *("--hostfile", str(work / "hostfile"), "--include", include),
+        *("--hostfile", str(work / "hostfile"), "--include", include(hosts_of(group).items())),
         *("--master_addr", group["address"], "--master_port", str(group["port"]), *group["arguments"]),
         *("--module", "bench.guard", str(work)),
     ]

@@ -35,9 +35,9 @@ def run(
     where.hosts(max(by_ranks))  # a hostfile with too few slots is known before anything starts
     verdicts: dict[str, Verdict] = {}
     environment: Environment | None = None
-    with launch.run_folder(where.results) as folder:
-        for _, group in sorted(by_ranks.items()):
-            environment = _serve(group, where, folder, verdicts, tell, limit) or environment
+    folder = launch.run_folder(where.results)
+    for _, group in sorted(by_ranks.items()):
+        environment = _serve(group, where, folder, verdicts, tell, limit) or environment
     return verdicts, environment
 
 
