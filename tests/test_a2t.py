@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Expand
+from matrices import Expand
 
 from bench import toy
 from bench.batches import collate

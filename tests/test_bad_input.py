@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from malformed import NO_FILE, NO_JSON, NO_TEXT, NO_YAML, PLAIN, spoiled
-from test_records import record
+from sample_records import record
 
 from bench import board, cards, cli, data, files, matrix, published, records
 from bench.board import claims

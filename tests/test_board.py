@@ -5,21 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import re
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from test_records import record
+from sample_records import GIB, MIB, record, tables, weighed
 
 from bench import board
 from bench.board.grouping import settings
 from bench.board.tables import text as escape
 from bench.board.zero import HEADING
-from bench.records import OWNERS, Failure, Memory, Predicted, Record
+from bench.records import OWNERS, Failure, Record
 
-MIB, GIB = 2**20, 2**30
 NVME = {"config": {"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}}
 
 
@@ -115,43 +112,6 @@ def test_the_csv_says_what_the_feature_cache_and_each_phase_took() -> None:
     assert (row["load_seconds"], row["cache_seconds"], row["attack_seconds"]) == ("1.0", "2.5", "")
     (setting,), (plain,) = settings([cached]), settings([made])
     assert setting.details == f"{plain.details}, feature cache"
-
-
-def weighed(name: str = "a", peaks: Sequence[int] = (3 * MIB, 5 * MIB), **changes: Any) -> Record:
-    """A finished record with memory by owner: half of each rank's peak is parameters, the rest activations.
-
-    `cell`: fields of the cell; `predicted`: bytes of the train peak; `reserved`: of the allocator, as on a GPU.
-    """
-    cell, predicted, reserved = (changes.pop(key, None) for key in ("cell", "predicted", "reserved"))
-    made = record(name, **changes)
-    memory = [
-        Memory(
-            rank=rank,
-            host="h",
-            phase=phase,
-            peak_allocated_bytes=peak + more,
-            peak_reserved_bytes=reserved,
-            rss_bytes=None,
-            owners=dict.fromkeys(OWNERS, 0) | {"parameters": peak // 2, "activations": peak - peak // 2 + more},
-        )
-        for rank, peak in enumerate(peaks)
-        for phase, more in (("setup", 0), ("train", 0), ("evaluate", MIB))
-    ]
-    device = {"train": {"parameters": predicted or 0}, "evaluate": {"parameters": MIB}}
-    host = {"optimizer_state": MIB}
-    foreseen = Predicted(tokens=8, device=device, host=host) if predicted else None
-    update = {"cell": {**made.cell, **(cell or {})}, "memory": tuple(memory), "predicted": foreseen}
-    return made.model_copy(update=update)
-
-
-def tables(text: str) -> list[list[dict[str, str]]]:
-    """Every table in `text`: its lines, as cells by column."""
-    found: list[list[dict[str, str]]] = []
-    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
-        head, _, *lines = [[cell.strip() for cell in line.split(" | ")] for line in block.splitlines()]
-        names = [name.strip("| ") for name in head]
-        found.append([dict(zip(names, [c.strip("| ") for c in cells], strict=True)) for cells in lines])
-    return found
 
 
 def test_memory_is_that_of_the_seed_and_rank_that_need_most_by_owner() -> None:

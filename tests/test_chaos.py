@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chaos import RETRY, Chaos, processes, quality, statuses
-from test_cli import bench
+from runs import bench
 
 from bench import records
 from bench.matrix import load

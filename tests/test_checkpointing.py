@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import MODELS, batch_for
-from test_methods import accepts, name, passes, tuned
+from models import MODELS, batch_for
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from tuned_models import accepts, name, passes, tuned
 
 from bench.tuned import Tuned
 

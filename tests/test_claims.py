@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from sample_records import record
 from scipy.stats import binom
-from test_records import record
 from typer.testing import CliRunner
 
 from bench import cli, published, records, terminal, tuning

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_records import record
+from runs import bench
+from sample_records import record
 
 from bench import launch, matrix, records, retry
 from bench.session import How, Session
-
-
-def bench(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
 
 
 def test_help_and_board_do_not_import_torch(tmp_path: Path) -> None:

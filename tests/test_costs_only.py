@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MODELS, VOCABULARY, Expand, batch_for, tiny
-from test_cli import bench
-from test_run import by_name
+from matrices import Expand
+from models import MODELS, VOCABULARY, batch_for, tiny
+from runs import bench, by_name
 
 from bench import random_tokens
 from bench.backbones import BACKBONES, parse

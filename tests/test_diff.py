@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sample_records import record
 from scipy.stats import binom
-from test_records import record
 
 from bench import records
 from bench.board.diff.changes import DEV, PEAK, STEP, TEST, TOKENS, Row

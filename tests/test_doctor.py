@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hosts import Hosts as RealHosts
 from hosts import hosts, needs_hosts
-from test_cli import bench
+from runs import bench
 
 from bench import addresses
 from bench.doctor import examine, gpus, meeting, probe, session

@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import batch_for
-from test_cli import bench
-from test_matrix import wrong
-from test_methods import CASES as EVERY_CASE
-from test_methods import HEADS, VOCABULARY, method_of, name, passes, regularizer_of, tuned
-from test_run import by_name
+from matrices import wrong
+from runs import bench, by_name
+from tuned_models import CASES as EVERY_CASE
+from tuned_models import HEADS, encodings_of, method_of, name, passes, regularizer_of, tuned
 
-from bench import batches
 from bench.backbones import Backbone
 from bench.cells import Cell
 from bench.engine import World
@@ -29,7 +26,6 @@ from bench.features import Features, open_features
 from bench.features.store import LIMIT, Store, make_room
 from bench.heads import Linear
 from bench.loader import Loader, Request
-from bench.prepare import Encodings
 from bench.records import Record
 from bench.settings import InputError
 from bench.stack import Below
@@ -64,13 +60,6 @@ def cell_of(model: Tuned, regularizer: dict, head: Any, **fields: Any) -> Cell:
     precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[model.dtype]
     fields = {"precision": precision, "seed": 0, "feature_cache": True, **fields}
     return Cell.model_construct(backbone=backbone, regularizer=regularizer_of(regularizer), head=head, **fields)
-
-
-def encodings_of(model: Tuned, lengths: tuple[int, ...] = (9, 12, 5, 7)) -> Encodings:
-    """All in `train`; the other splits have some of the same."""
-    batch = batch_for(model.stack.backbone, lengths)
-    examples = list(batches.rows(batch, batch.ids).values())
-    return Encodings(examples, examples[:1], examples[1:], None, [7, 8], VOCABULARY, None)  # type: ignore[arg-type]
 
 
 def opened(model: Tuned, regularizer: dict, head: Any, **fields: Any) -> Features | None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MODELS, batch_for
+from models import MODELS, batch_for
 from tables import METHOD_TABLE, REGULARIZER_FORMS
-from test_methods import SOME_METHODS, VOCABULARY, accepts, method_of, name, passes, regularizer_of, tuned
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import BertConfig, BertForMaskedLM
+from tuned_models import SOME_METHODS, VOCABULARY, accepts, method_of, name, passes, regularizer_of, tuned
 
 from bench.heads import HEADS, AnswerWords
 from bench.profiler.flops import Flops

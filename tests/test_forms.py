@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_board import tables, weighed
-from test_cli import bench
-from test_records import record
+from runs import bench
+from sample_records import record, tables, weighed
 
 from bench import board, cards, records
 from bench.board import plots, published, samples

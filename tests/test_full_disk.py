@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_cli import bench
-from test_run import by_name, in_training, started, wait_for, workers
+from runs import bench, by_name, in_training, started, wait_for, workers
 
 
 @pytest.fixture

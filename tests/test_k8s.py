@@ -11,7 +11,7 @@ import kubernetes
 import pytest
 import yaml
 from pydantic import ValidationError
-from test_cli import bench
+from runs import bench
 
 FOLDER = Path(__file__).parent.parent / "launch" / "k8s"
 DOCUMENTS = [(file.name, one) for file in sorted(FOLDER.glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]

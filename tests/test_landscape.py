@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Expand, batch_for
 from matplotlib.collections import Collection
-from test_cli import bench
-from test_methods import tuned
-from test_records import BLOCKED, record
+from matrices import Expand
+from models import batch_for
+from runs import BLOCKED, bench
+from sample_records import record
+from tuned_models import tuned
 
 from bench import board, records
 from bench.board import drawing, figures

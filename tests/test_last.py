@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 import torch
-from conftest import HIDDEN, LAYERS, MODELS, batch_for, tiny
-from test_methods import CASES, VOCABULARY, accepts, method_of, name
+from models import HIDDEN, LAYERS, MODELS, batch_for, tiny
 from torch import Tensor, nn
+from tuned_models import CASES, VOCABULARY, accepts, method_of, name
 
 from bench.heads import AnswerWords, Linear
 from bench.stack import Batch, Stream, at

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import batch_for, tiny
-from test_features import encodings_of
-from test_methods import tuned
+from models import batch_for, tiny
+from tuned_models import encodings_of, tuned
 
 from bench.loader import AHEAD, Ahead, Loaded, Loader, Request
 

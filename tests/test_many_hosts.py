@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from hosts import Hosts, hosts, needs_hosts
-from test_run import by_name, wait_for
+from runs import by_name, wait_for
 
 from bench import heartbeat
 from bench.heartbeat import Beat

@@ -7,19 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Expand
+from matrices import Expand, wrong
 
 from bench import matrix
 from bench.cells import rebuild
 from bench.settings import InputError
-
-
-def wrong(file: Path) -> list[str]:
-    """The problems of a matrix, as `path: message`."""
-    with pytest.raises(InputError) as caught:
-        matrix.load(str(file)).expand()
-    assert all(line.startswith(f"{file}: ") for line in str(caught.value).splitlines())
-    return [str(problem) for problem in caught.value.problems]
 
 
 def test_product_include_and_exclude(expand: Expand) -> None:

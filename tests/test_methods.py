@@ -5,80 +5,36 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 import safetensors.torch
 import torch
-from conftest import LAYERS, MODELS, Expand, batch_for, follow_backwards, own_forward, tiny
+from matrices import Expand
+from models import LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
 from tables import METHOD_TABLE, NEUTRAL_TABLE, REGULARIZER_FORMS, REGULARIZER_TABLE
 from torch import nn
+from tuned_models import (
+    CASES,
+    METHODS_AND_FAMILIES,
+    SOME_METHODS,
+    VOCABULARY,
+    method_of,
+    name,
+    passes,
+    regularizer_of,
+    tuned,
+)
 
-from bench import fields
-from bench.backbones import Backbone
 from bench.cells import rebuild
 from bench.heads import HEADS, AnswerWords, Linear
-from bench.methods import METHODS, Method
-from bench.perturb import REGULARIZERS, Perturber, Regularizer, Rewriting, Run
+from bench.methods import METHODS
+from bench.perturb import REGULARIZERS
 from bench.prepare import assemble
-from bench.settings import parse_kind
-from bench.stack import Batch
 from bench.stack.families import build
-from bench.tuned import Tuned
 from bench.views import Pass, View
-from bench.vocabulary import Vocabulary
 
-
-def name(value: object) -> str:
-    return "-".join(str(one) for one in value.values()) if isinstance(value, dict) else str(value)
-
-
-def method_of(settings: dict) -> Method:
-    problems: list = []
-    made = parse_kind(METHODS, settings, "method", problems)
-    assert made is not None, problems
-    return made
-
-
-def accepts(method: dict, family: str) -> str | None:
-    """What a matrix would say against this method on this family."""
-    model_type = tiny(family).config.model_type
-    backbone = Backbone(name=family, source="folder", location="", model_type=model_type, layers=LAYERS)
-    return method_of(method).check(backbone)
-
-
-VOCABULARY = Vocabulary(classes=[[7], [8, 9]], ordinary=range(5, 97), pad=0, mask=4)
 # T5's decoder has one position, the same for all examples: its query changes nothing, and a unit may be off for all
 INERT = re.compile(r"decoder\.block\.\d+\.(layer\.0\.SelfAttention\.([qk]\b|relative)|adapter)")
-# a method with a family that a matrix would refuse it with is no case
-CASES = [(method, family) for method in METHOD_TABLE for family in MODELS if accepts(method, family) is None]
-METHODS_AND_FAMILIES = pytest.mark.parametrize(("method", "family"), CASES, ids=name)
-
-
-def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None) -> Tuned:
-    method, stack = method_of(settings), build(tiny(family))
-    torch.manual_seed(4)
-    attachment = method.attach(stack, VOCABULARY)
-    return Tuned(stack, attachment, (head or HEADS[method.heads[0]]()).build(stack, [7, 8]))
-
-
-def regularizer_of(settings: dict) -> Regularizer:
-    problems: list = []
-    made = fields.parser("regularizer")(settings, "regularizer", problems)
-    assert made is not None, problems
-    return made
-
-
-def perturber(model: Tuned, settings: dict) -> Perturber:
-    return regularizer_of(settings).on(Run(model, VOCABULARY))
-
-
-def passes(model: Tuned, batch: Batch, settings: dict) -> Iterator[Pass]:
-    """What a batch is trained on, its examples rewritten first where that is how it is perturbed."""
-    made = perturber(model, settings)
-    if isinstance(made, Rewriting):
-        made.keep(made.rewrite(batch))
-    return made.passes(batch)
 
 
 def test_tables_hold_every_kind() -> None:
@@ -86,12 +42,6 @@ def test_tables_hold_every_kind() -> None:
     assert {type(regularizer_of(settings)) for settings in REGULARIZER_TABLE + REGULARIZER_FORMS} == set(REGULARIZERS)
 
 
-SOME_METHODS = [
-    {"kind": "full"},
-    {"kind": "prefix_tuning", "length": 3},
-    {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
-    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
-]
 CONTRACT = [(*case, regularizer) for case in CASES for regularizer in REGULARIZER_TABLE]
 CONTRACT += [(*case, form) for case in CASES if case[0] in SOME_METHODS for form in REGULARIZER_FORMS]
 

@@ -9,8 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from conftest import LAYERS, batch_for, tiny
-from test_methods import VOCABULARY, method_of, tuned
+from models import LAYERS, batch_for, tiny
 from torch import Tensor, nn
 from transformers import (
     DynamicCache,
@@ -20,6 +19,7 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
 )
+from tuned_models import VOCABULARY, method_of, tuned
 
 from bench.adapters import Bottleneck
 from bench.heads import AnswerWords, Linear

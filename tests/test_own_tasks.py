@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from test_cli import bench
+from runs import bench
 from tiny_tokenizers import tiny_tokenizer
 
 from bench import data, records, tasks, toy

@@ -13,8 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
-from test_board import GIB, MIB, weighed
-from test_records import record
+from sample_records import GIB, MIB, record, weighed
 
 from bench import board, records
 from bench.board.contents import Contents

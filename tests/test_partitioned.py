@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LLAMA, tiny
+from models import LLAMA, tiny
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, LlamaConfig, LlamaForCausalLM
 

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import MODELS, VOCABULARY, Expand, batch_for, tiny
-from test_methods import passes, perturber, regularizer_of, tuned
+from matrices import Expand
+from models import MODELS, VOCABULARY, batch_for, tiny
 from torch import nn
+from tuned_models import passes, perturber, regularizer_of, tuned
 
 from bench.heads import AnswerWords
 from bench.kernels.ascent import length

@@ -11,10 +11,9 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from runs import bench, by_name
+from sample_records import record
 from tables import TWO_RATES
-from test_cli import bench
-from test_records import record
-from test_run import by_name
 
 from bench import inference, matrix
 from bench.backbones import BACKBONES

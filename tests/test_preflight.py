@@ -10,8 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_cli import bench
-from test_run import STAGES, by_name, wait_for
+from runs import STAGES, bench, by_name, wait_for
 
 from bench import files
 from bench.backbones import FAMILIES

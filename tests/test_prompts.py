@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from conftest import HIDDEN, batch_for, tiny
+from models import HIDDEN, batch_for, tiny
 from torch import nn
 
 from bench.prompts import Free, Insert, Naive, adaptive_pool

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import bench
-from test_records import record
+from runs import bench
+from sample_records import record
 
 from bench import board, matrix, records
 from bench.cells import Cell, rebuild

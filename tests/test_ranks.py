@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from test_board import tables
-from test_records import record
+from sample_records import record, tables
 
 from bench import board
 from bench.board import statistics

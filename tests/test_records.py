@@ -11,76 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import BLOCKED
+from sample_records import record
 
 from bench import files, records
-from bench.records import Cost, Failure, Labels, Memory, Quality, Quantiles, Record
-
-
-def record(name: str = "a", seed: int = 0, test: float | None = 0.8, **changes: Any) -> Record:
-    """A record as a finished cell leaves it; `test` None for one that failed."""
-    labels: dict[str, Any] = {key: key for key in Labels.model_fields} | {"recipe": "", "departures": ()}
-    for key in labels.keys() & changes.keys():
-        labels[key] = changes.pop(key)
-    cell = {"method": labels["method"], "regularizer": labels["regularizer"], "seed": seed, "ranks": 2}
-    cell |= {
-        "steps": 10,
-        "batch_size": 8,
-        "precision": "fp32",
-        "select": "best_dev",
-        "backbone": labels["backbone"],
-        "task": labels["task"],
-    }
-    made: dict[str, Any] = {
-        "name": name,
-        "cell": cell,
-        "labels": Labels(**labels),
-        "status": "ok",
-        "started": "2026-01-01T00:00:00.000+00:00",
-        "finished": "2026-01-01T00:00:01.000+00:00",
-    }
-    if test is None:
-        made |= {"status": "failed", "failure": Failure(phase="train", rank=1, host="h", exception="E: why\nmore")}
-    else:
-        made["quality"] = Quality(
-            metric="accuracy",
-            dev=0.7,
-            test=test,
-            scores={"accuracy": test},
-            constant=0.5,
-            selected_step=5,
-            outcomes="10",
-            predicted="11",
-            curve=(),
-            examples={"train": 1},
-            sample="s",
-            data="d",
-            origin="built-in",
-        )
-        made["cost"] = Cost(
-            steps=10,
-            tokens_per_second=1000.0,
-            samples_per_second=10.0,
-            step_milliseconds=Quantiles(p50=1.0, p90=2.0, p99=3.0),
-            measured_steps=4,
-            seconds={"train": 1.0},
-            trainable_parameters=640,
-            total_parameters=1000,
-            checkpoint_bytes=2560,
-        )
-        made["memory"] = tuple(
-            Memory(
-                rank=rank,
-                host="h",
-                phase=phase,
-                peak_allocated_bytes=size * (rank + 1),
-                peak_reserved_bytes=None,
-                rss_bytes=2**28,
-                owners={},
-            )
-            for rank in range(2)
-            for phase, size in (("train", 2**20), ("evaluate", 2**22))
-        )
-    return Record(**{**made, **changes})
 
 
 def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -150,20 +84,6 @@ def test_old_schemas_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(records.MIGRATIONS, 0, rename)
     assert records.parse(json.dumps(old)) == record()
-
-
-BLOCKED = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "deepspeed", "transformers", "peft", "datasets"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
-from bench.cli import main
-main()
-"""
 
 
 def test_boards_are_built_where_torch_and_deepspeed_are_absent(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_records import record
+from sample_records import record
 
 from bench import records, retry
 

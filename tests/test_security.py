@@ -17,7 +17,7 @@ import pytest
 import torch
 from loopback_hub import Repository, serve
 from safetensors.torch import load_file
-from test_records import record
+from sample_records import record
 
 from bench import board, matrix, records, secrets
 from bench.backbones import BACKBONES

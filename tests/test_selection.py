@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Expand
-from test_cli import bench
-from test_run import by_name
+from matrices import Expand
+from runs import bench, by_name
 
 from bench import data, ready, sources
 from bench.batches import training_batches

@@ -1,0 +1,91 @@
+"""`bench` as a process, and what can be seen of a run from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from bench import heartbeat, records
+from bench.records import Record
+
+STAGES = ["zero0", "zero1", "zero2", "zero3"]
+
+
+def bench(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
+
+
+def workers(results: Path) -> list[psutil.Process]:
+    """The ranks that serve cells into `results`, in the order of ranks."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if (
+            "bench.worker" in line
+            and any(str(results) in word for word in line)
+            and any("local_rank" in w for w in line)
+        ):
+            found.append((next(word for word in line if "local_rank" in word), process))
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+
+
+def by_name(results: Path) -> dict[str, Record]:
+    reading = records.read_all(results)
+    assert not reading.unreadable
+    return {record.name: record for record in reading.records}
+
+
+@contextmanager
+def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
+    """`bench run`, ended with the test."""
+    command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for rank in workers(results):
+            rank.kill()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def running(results: Path) -> tuple[str, str, int]:
+    """(cell, phase, step) of rank 0, of the process group that told something last."""
+    files = sorted(results.glob(".run/*/*/beat-0.json"), key=lambda file: file.stat().st_mtime)
+    told = heartbeat.read(files[-1].parent, 1) if files else []
+    return (told[0].cell, told[0].phase, told[0].step) if told else ("", "", 0)
+
+
+def in_training(results: Path) -> bool:
+    """Whether a cell without a record trains."""
+    cell, phase, step = running(results)
+    return phase == "train" and step > 0 and cell not in records.recorded(results)
+
+
+# `bench` where nothing of what trains can be imported
+BLOCKED = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "deepspeed", "transformers", "peft", "datasets"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from bench.cli import main
+main()
+"""
