@@ -21,6 +21,23 @@ if not any(Path("/dev", name).exists() for name in GPUS):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # triton reads it when it is imported
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts what may take long first: with several processes nothing long begins when all others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps each file in one process, so that what one test of it has made serves the others; and each group."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::", 1)[0]
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Models this small lose more to a second thread than it gives."""
