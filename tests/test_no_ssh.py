@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from bench import heartbeat, records
+from bench.clocks import Clocks
 from bench.launchers.agents import Agents, beat_file, ended_file
 from bench.launchers.node import Node, launch_command
 from bench.settings import InputError
@@ -43,6 +45,7 @@ def agents(results: Path, *hosts: str) -> Iterator[list[subprocess.Popen[bytes]]
 
 
 HOSTS = ("127.0.0.2", "127.0.0.3")
+QUICK = Clocks().scaled(0.1)
 
 
 @pytest.mark.timeout(400)
@@ -73,6 +76,7 @@ def group_of(results: Path, hosts: tuple[str, ...] = HOSTS, launcher: str = "no_
     (work / "stop").touch()
     ranks = [[host, 0] for host in hosts]
     described = {"launcher": launcher, "ranks": ranks, "address": "192.0.2.1", "port": 20000, "arguments": ["--quiet"]}
+    described |= {"clocks": asdict(QUICK)}
     (work / "group.json").write_text(json.dumps({**described, "lease": str(work.parent / "lease")}))
     return work
 
@@ -105,7 +109,7 @@ def test_deepspeed_starts_the_part_of_a_host(tmp_path: Path) -> None:
 def test_an_agent_starts_its_part_once_and_ends_it_when_told(tmp_path: Path) -> None:
     work = group_of(tmp_path)
     others = group_of(tmp_path, ("elsewhere",)), group_of(tmp_path, launcher="pdsh")
-    with Node(tmp_path, HOSTS[1], sleeping) as first, Node(tmp_path, HOSTS[1], sleeping) as second:
+    with Node(tmp_path, HOSTS[1], QUICK, sleeping) as first, Node(tmp_path, HOSTS[1], QUICK, sleeping) as second:
         first.look()
         assert not first.parts, "a run that is gone leaves its groups behind: its lease has to change"
         go_on(work)
@@ -124,7 +128,7 @@ def test_an_agent_starts_its_part_once_and_ends_it_when_told(tmp_path: Path) -> 
 
 def test_a_group_that_is_taken_away_ends_with_its_parts(tmp_path: Path) -> None:
     work = group_of(tmp_path)
-    with Node(tmp_path, HOSTS[0], sleeping) as agent:
+    with Node(tmp_path, HOSTS[0], QUICK, sleeping) as agent:
         agent.look()
         go_on(work)
         agent.look()
@@ -135,7 +139,7 @@ def test_a_group_that_is_taken_away_ends_with_its_parts(tmp_path: Path) -> None:
 
 def test_an_agent_that_ends_takes_its_ranks_with_it(tmp_path: Path) -> None:
     work = group_of(tmp_path)
-    with Node(tmp_path, HOSTS[0], sleeping) as agent:
+    with Node(tmp_path, HOSTS[0], QUICK, sleeping) as agent:
         agent.look()
         go_on(work)
         agent.look()
@@ -147,10 +151,10 @@ def test_an_agent_that_ends_takes_its_ranks_with_it(tmp_path: Path) -> None:
 def test_a_host_answers_while_its_agent_beats(tmp_path: Path) -> None:
     launcher = Agents(tmp_path)
     with agents(tmp_path, "a/../b"):  # a name that is no path
-        assert launcher.reachable("a/../b")
-        assert not launcher.reachable("b")
+        assert launcher.reachable("a/../b", Clocks())
+        assert not launcher.reachable("b", QUICK)
     beat_file(tmp_path, "a").touch()
-    assert not launcher.reachable("a"), "an agent that was killed leaves its file behind"
+    assert not launcher.reachable("a", QUICK), "an agent that was killed leaves its file behind"
     assert {file.parent for file in tmp_path.rglob("*.beat")} == {tmp_path / ".run" / "agents"}
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import files, group, guard, launch, records, waiting
+from bench import files, group, guard, launch, records
+from bench.clocks import Clocks
 from bench.group import Running
 from bench.guard import RUN_IS_GONE
 from bench.launch import Event, Launch
@@ -138,9 +139,9 @@ def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
         write(path, content, mode)
 
     monkeypatch.setattr(group.files, "write", sometimes)
-    monkeypatch.setattr(waiting, "WRITE_SECONDS", 0)
     scripted.endings.write_text("ends")
-    launch.run(expand(), Launch(tmp_path / "results", launcher=scripted), lambda event: None)
+    how = Launch(tmp_path / "results", launcher=scripted, clocks=Clocks(room=0.01))
+    launch.run(expand(), how, lambda event: None)
     assert statuses(tmp_path / "results") == {"unsupported": 1} and not full
 
 
@@ -151,7 +152,7 @@ def test_while_the_run_itself_stands_still_nobody_is_without_progress(scripted: 
     running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
     try:
         running.look()
-        for stood_still, idle in ((0, 1000), (1000, group.STILL_SECONDS)):
+        for stood_still, idle in ((0, 1000), (1000, Clocks.still)):
             running.news = time.monotonic() - 1000
             running.seen, running.looked = time.monotonic() - stood_still, float("-inf")
             running.look()
@@ -233,7 +234,7 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
     mine, theirs, events = tmp_path / ".run" / "mine", tmp_path / ".run" / "theirs", []
     for run in (mine, theirs):
         run.mkdir(parents=True)
-    with Leases(tmp_path, theirs) as other, Leases(tmp_path, mine) as leases:
+    with Leases(tmp_path, theirs, Clocks()) as other, Leases(tmp_path, mine, Clocks()) as leases:
         made = Waiting(cells, Launch(tmp_path), leases, events.append)
         lane = next(iter(made.lanes))
         first = made.take(lane)
