@@ -7,27 +7,22 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from runs import wait_for
+from scripted import QUICK, RANK, Scripted
 
-from bench import heartbeat, records
+from bench import heartbeat, launch, records
 from bench.clocks import Clocks
+from bench.launch import Launch
 from bench.launchers.agents import Agents, beat_file, ended_file
 from bench.launchers.node import Node, launch_command
 from bench.settings import InputError
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -45,9 +40,54 @@ def agents(results: Path, *hosts: str) -> Iterator[list[subprocess.Popen[bytes]]
 
 
 HOSTS = ("127.0.0.2", "127.0.0.3")
-QUICK = Clocks().scaled(0.1)
 
 
+AGENT = """
+import sys
+from pathlib import Path
+from bench.clocks import Clocks
+from bench.launchers.node import Node
+from bench.processes import stop_on_signals
+
+results, host, rank, folder = sys.argv[1:]
+stop_on_signals()
+try:
+    starts = lambda work, *_: [sys.executable, "-c", rank, str(work), folder]
+    with Node(Path(results), host, Clocks().scaled(0.1), starts) as one:
+        one.serve()
+except KeyboardInterrupt:
+    pass
+"""
+
+
+def test_agents_start_the_ranks_of_a_run(expand, tmp_path: Path) -> None:
+    """Ranks that are a script; two groups side by side, and one after the other on each host."""
+    results, scripts = tmp_path / "results", tmp_path / "scripts"
+    scripts.mkdir()
+    scripted, cells = Scripted(scripts), expand({"seed": [0, 1, 2]})
+    scripted.know(cells, results)
+    scripted.ends("vanishes ends")
+    (tmp_path / "hosts").write_text("".join(f"{host} slots=1\n" for host in HOSTS))
+    started = [
+        subprocess.Popen([sys.executable, "-c", AGENT, str(results), host, RANK, str(scripts)]) for host in HOSTS
+    ]
+    try:
+        wait_for(lambda: all(beat_file(results, host).exists() for host in HOSTS))
+        how = Launch(results, tmp_path / "hosts", launcher=Agents(results), clocks=QUICK)
+        launch.run(cells, how, lambda event: None)
+    finally:
+        for one in started:
+            one.terminate()
+        codes = [one.wait(60) for one in started]
+    assert codes == [0, 0]
+    reading = records.read_all(results)
+    assert [record.status for record in reading.records] == ["unsupported"] * 3 and not reading.unreadable
+    groups = list(results.glob(".run/*/group-*"))
+    assert len(groups) >= 3 and all(len(list(group.glob("ended-*.json"))) == 1 for group in groups)
+    assert not list((results / ".run" / "agents").iterdir()), "an agent that ended does not look alive"
+
+
+@pytest.mark.full
 @pytest.mark.timeout(400)
 def test_a_matrix_runs_without_ssh(write_matrix, tmp_path: Path) -> None:
     """A group of two ranks on two hosts."""
