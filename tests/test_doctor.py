@@ -20,6 +20,7 @@ from hosts import hosts, needs_hosts
 from runs import bench
 
 from bench import addresses
+from bench.clocks import Clocks
 from bench.doctor import examine, gpus, meeting, probe, session
 from bench.doctor.checks import CHECKS, check
 from bench.doctor.facts import Facts, Folder, Gpu, Request
@@ -254,7 +255,9 @@ def free_ports(names: Iterable[str]) -> dict[str, int]:
 
 def invitation(name: str, ports: dict[str, int], seconds: float = 60) -> meeting.Invitation:
     others = {other: ("127.0.0.1", port) for other, port in ports.items() if other != name}
-    return meeting.Invitation(name=name, port=ports[name], others=others, seconds=seconds)
+    return meeting.Invitation(
+        name=name, port=ports[name], others=others, clocks=Clocks(meet=seconds, answer=2 * seconds)
+    )
 
 
 def test_hosts_that_meet_are_done_at_once_also_when_one_is_late() -> None:
@@ -305,7 +308,10 @@ def test_a_port_that_is_taken_is_told() -> None:
 
 
 def request(results: Path, **variables: str) -> Request:
-    return Request(results=str(results), token="70ce", reply="4e91", variables=variables, others={"other": "10.9.8.7"})
+    others = {"other": "10.9.8.7"}
+    return Request(
+        results=str(results), token="70ce", reply="4e91", variables=variables, others=others, clocks=Clocks()
+    )
 
 
 def test_the_probe_leaves_an_answer_only_where_the_question_is(tmp_path: Path) -> None:

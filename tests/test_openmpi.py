@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from bench import records
+from bench.clocks import Clocks
 from bench.launchers.base import Group
 from bench.launchers.openmpi import OpenMPI
 from bench.processes import Session
@@ -57,7 +58,7 @@ def test_ranks_are_in_the_order_of_slots_and_end_together(reached, monkeypatch, 
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     launcher = OpenMPI()
     command = ["told" if word == "bench.guard" else word for word in launcher.command(group(tmp_path))]
-    session = Session(command, tmp_path / "log", {**os.environ, **launcher.variables(group(tmp_path))})
+    session = Session(command, tmp_path / "log", {**os.environ, **launcher.variables(group(tmp_path))}, Clocks())
     try:
         end = time.monotonic() + 60
         while len(lines := [line for line in log(tmp_path) if line.startswith("rank ")]) < 3:

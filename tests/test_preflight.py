@@ -15,6 +15,7 @@ from runs import STAGES, bench, by_name, wait_for
 from bench import files
 from bench.backbones import FAMILIES
 from bench.cells import changed, rebuild
+from bench.clocks import Clocks
 from bench.launch import Launch
 from bench.launchers import DeepSpeed, Group
 from bench.preflight import groups
@@ -303,7 +304,7 @@ def test_a_rank_that_hangs_costs_one_probe(monkeypatch, expand, shape, tmp_path:
         return [sys.executable, "-c", sleeper if len(left) == 1 else "pass"]
 
     monkeypatch.setattr(DeepSpeed, "command", command)
-    verdicts, where = groups.run(made, Launch(tmp_path / "r"), lambda *_: None, limit=1)
+    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Clocks(probe=1)), lambda *_: None)
     assert [verdicts[probe.name].finding for probe in made] == ["exact", "unsupported", "exact"]
     assert verdicts[made[1].name].exception == "timeout: no verdict in 1 s"
     assert left == [3, 1] and where == environment

@@ -17,6 +17,7 @@ import slurm as real
 import srun
 
 from bench import records
+from bench.clocks import Clocks
 from bench.launchers.base import Group
 from bench.launchers.slurm import INHERITED, Slurm, allocation
 from bench.schedule import Place
@@ -146,7 +147,7 @@ def test_the_stand_in_refuses_what_srun_refuses(stand_ins, monkeypatch, tmp_path
     assert code == 1 and "not available" in output
     for name in ("SLURM_EXCLUSIVE", "SLURM_GPUS_PER_TASK"):
         assert call(step(tmp_path, WHERE), **{name: "1"})[0] != 0 and name.startswith(INHERITED)
-    assert Slurm().reachable("n2") and not Slurm().reachable("n9")
+    assert Slurm().reachable("n2", Clocks()) and not Slurm().reachable("n9", Clocks())
 
 
 MATRIX = {"method": {"kind": "prompt_tuning", "length": 3}, "ranks": 2, "steps": 2, "evaluate_every": 2}
@@ -207,10 +208,11 @@ def test_a_step_of_slurms_own_has_its_ranks_in_order(cluster: real.Cluster, tmp_
         f"own = {{name: one for name, one in os.environ.items() if not name.startswith({INHERITED!r})}}\n"
         f"steps = [subprocess.Popen({words!r}, env=own) for _ in range(2)]\n"
         "assert [one.wait() for one in steps] == [0, 0]\n"
+        "from bench.clocks import Clocks\n"
         "from bench.launchers.slurm import Slurm, allocation\n"
         "assert allocation() == {'n1': 1, 'n2': 1}, allocation()\n"
-        "assert Slurm().reachable('n2') and not Slurm().reachable('n9')\n"
-        "assert Slurm().address('n1'), 'the name resolves to nothing, its NodeAddr does'\n"
+        "assert Slurm().reachable('n2', Clocks()) and not Slurm().reachable('n9', Clocks())\n"
+        "assert Slurm().address('n1', Clocks()), 'the name resolves to nothing, its NodeAddr does'\n"
     )
     output = cluster.call("salloc", "--nodes=2", "--ntasks-per-node=1", "--exclusive", sys.executable, script)
     assert tasks(output) == sorted(2 * ALL_TASKS)
