@@ -108,11 +108,12 @@ def test_of_every_method(method: dict, family: str, regularizer: dict) -> None:
     check(build(family, method), regularizer)
 
 
-@covering_cases("method, family", cases(SOME_METHODS))
-def test_on_every_family(method: dict, family: str) -> None:
-    model = build(family, method)
-    check(model, PLAIN, (17, 4))
-    check(model, {"kind": "attack", "depth": 2}, (7,))
+LENGTHS = {(17, 4): PLAIN, (7,): {"kind": "attack", "depth": 2}}
+
+
+@covering_cases("method, family, lengths", [(*case, lengths) for case in cases(SOME_METHODS) for lengths in LENGTHS])
+def test_on_every_family(method: dict, family: str, lengths: tuple[int, ...]) -> None:
+    check(build(family, method), LENGTHS[lengths], lengths)
 
 
 @pytest.mark.parametrize("form", REGULARIZER_FORMS, ids=name)
