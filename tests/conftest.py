@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from matrices import Expand
+from matrices import Expand, defaults
 
 if TYPE_CHECKING:
+    from finished import Finished
+    from ranks import Ranks
+
     from bench.cells import Cell
 
 GPUS = ("nvidia0", "kfd", "dxg")  # devices of CUDA, of ROCm, and of WSL
@@ -21,8 +24,18 @@ if not any(Path("/dev", name).exists() for name in GPUS):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # triton reads it when it is imported
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts what may take long first: with several processes nothing long begins when all others are done."""
+    """Sends tests on warm ranks, or of the finished run, to one process of xdist each: nothing is started twice.
+
+    The first of them waits for processes to start. Warm ranks have a limit of their own, which follows their progress.
+    """
+    for item in items:
+        for name in {"ranks", "finished"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1800))
+    # what may take long begins first, not when all others are done
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
@@ -36,6 +49,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return super()._split_scope(nodeid).split("::", 1)[0]
 
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Groups of ranks that serve cells and functions of tests, started when they are needed."""
+    from ranks import Ranks
+
+    with Ranks(tmp_path_factory.mktemp("ranks")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Finished:
+    """One `bench run` from its start to its boards, and another one that finds everything done."""
+    from finished import finish
+
+    return finish(tmp_path_factory.mktemp("finished"), checkpoint)
 
 
 @pytest.fixture(autouse=True)
@@ -72,17 +102,10 @@ def write_matrix(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
     """A matrix file whose defaults are one small cell on the tiny checkpoint; other keys go in as they are."""
 
     def write(axes: dict[str, Any] | None = None, name: str = "matrix", **keys: Any) -> Path:
-        base: dict[str, Any] = {
-            "backbone": {"path": str(checkpoint)},
-            "task": "toy-foreign-0",
-            "regime": {"per_class": 8},
-            "method": "full",
-            "steps": 6,
-            "batch_size": 8,
-            "evaluate_every": 3,
-        }
         file = tmp_path / f"{name}.yaml"
-        file.write_text(json.dumps({"defaults": base, "axes": axes or {"seed": 0}, **keys}))  # JSON is YAML
+        file.write_text(
+            json.dumps({"defaults": defaults(checkpoint), "axes": axes or {"seed": 0}, **keys})
+        )  # JSON is YAML
         return file
 
     return write

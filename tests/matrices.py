@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import files
 from bench.settings import InputError
 
 if TYPE_CHECKING:
     from bench.cells import Cell
 
 Expand = Callable[..., "list[Cell]"]
+
+
+def defaults(checkpoint: Path) -> dict[str, Any]:
+    """One small cell on a checkpoint."""
+    return {
+        "backbone": {"path": str(checkpoint)},
+        "task": "toy-foreign-0",
+        "regime": {"per_class": 8},
+        "method": "full",
+        "steps": 6,
+        "batch_size": 8,
+        "evaluate_every": 3,
+    }
+
+
+def predivided(folder: Path, name: str, reduce_scatter: bool) -> dict[str, str]:
+    """A ZeRO configuration with a setting of which DeepSpeed's stage 3 makes a fault, or an error."""
+    config = json.loads((files.shipped("ds_configs") / "zero3.json").read_text())
+    config["gradient_predivide_factor"] = 2.0
+    config["zero_optimization"]["reduce_scatter"] = reduce_scatter
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(config))
+    return {"path": str(file)}
 
 
 def wrong(file: Path) -> list[str]:

@@ -9,9 +9,8 @@ import pytest
 import torch
 from matrices import Expand
 from models import MODELS, VOCABULARY, batch_for, tiny
-from runs import bench, by_name
 
-from bench import random_tokens
+from bench import board, random_tokens
 from bench.backbones import BACKBONES, parse
 from bench.batches import collate
 from bench.prepare import prepare
@@ -168,14 +167,13 @@ def test_compiled_layers_give_what_they_gave() -> None:
     assert all(type(one.untyped_storage().nbytes()) is int for one in held()), "what was traced has no memory"
 
 
-@pytest.mark.timeout(300)
-def test_shapes_run_on_two_ranks_and_boards_show_their_costs(write_matrix, shape, tmp_path: Path) -> None:
+def test_shapes_run_on_two_ranks_and_boards_show_their_costs(write_matrix, shape, ranks) -> None:
     keys = {"weights": "random", "task": "random-tokens", "regime": "full", "max_length": 16, "steps": 4}
     file = write_matrix({"backbone": shape("bert"), **keys, "zero": ["zero2", "zero3"], "ranks": 2})
-    done = bench("run", file, "--results", tmp_path / "results")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "random weights, texts of 16 tokens: costs only" in done.stdout and "test %" not in done.stdout
-    made = {record.labels.zero: record for record in by_name(tmp_path / "results").values()}
+    served = list(ranks.serve(file).values())
+    shown = board.markdown(served, details=False)
+    assert "random weights, texts of 16 tokens: costs only" in shown and "test %" not in shown
+    made = {record.labels.zero: record for record in served}
     bytes_of = {}
     for name, record in made.items():
         assert record.status == "ok" and record.quality is None

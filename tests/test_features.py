@@ -17,9 +17,9 @@ import torch
 from matrices import wrong
 from models import MODELS
 from pairs import covering
-from runs import bench, by_name
 from tuned_models import HEADS, encodings_of, form, mechanism, method_of, name, passes, regularizer_of, tuned
 
+from bench import board
 from bench.backbones import Backbone
 from bench.cells import Cell
 from bench.engine import World
@@ -322,7 +322,7 @@ def test_a_limit_that_is_none_is_named(value: str, stores: Path, monkeypatch: py
         make_room(stores, 1, set())
 
 
-# through the launcher
+# on two ranks
 
 
 def curves(made: dict[str, Record]) -> dict[str, tuple[list[float | None], str]]:
@@ -335,8 +335,7 @@ def curves(made: dict[str, Record]) -> dict[str, tuple[list[float | None], str]]
     return found
 
 
-@pytest.mark.timeout(400)
-def test_two_ranks_train_as_without_on_stages_2_and_3(write_matrix, tmp_path: Path) -> None:
+def test_two_ranks_train_as_without_on_stages_2_and_3(write_matrix, ranks) -> None:
     axes = {
         "method": [{**LATE, "depth": 2}, "linear_probe"],
         "regularizer": ["none", {"kind": "attack", "depth": 1}],
@@ -349,9 +348,7 @@ def test_two_ranks_train_as_without_on_stages_2_and_3(write_matrix, tmp_path: Pa
         "feature_cache": [True, False],
     }
     file = write_matrix(axes, exclude=[{"method": "linear_probe", "regularizer": "attack"}])
-    done = bench("run", file, "--results", tmp_path / "results")
-    assert done.returncode == 0, done.stdout + done.stderr
-    made = by_name(tmp_path / "results")
+    made = ranks.serve(file)
     cached = {key: record for key, record in made.items() if record.cell["feature_cache"]}
     ours, theirs = curves(cached), curves({key: record for key, record in made.items() if key not in cached})
     assert len(ours) == 6 and ours.keys() == theirs.keys()
@@ -365,4 +362,4 @@ def test_two_ranks_train_as_without_on_stages_2_and_3(write_matrix, tmp_path: Pa
     assert sum(1 for cost in costs if cost.feature_cache_built) == 3
     assert all({"load", "setup", "cache", "train", "evaluate", "save"} <= cost.seconds.keys() for cost in costs)
     assert all(cost.data_wait_share is not None and 0 <= cost.data_wait_share < 1 for cost in costs)
-    assert ", feature cache" in done.stdout
+    assert ", feature cache" in board.markdown(list(made.values()), details=False)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from finished import TASK, Finished, write_task
 from runs import bench
 from tiny_tokenizers import tiny_tokenizer
 
-from bench import data, records, tasks, toy
+from bench import data, tasks
 from bench.listing import listing
 from bench.matrix import load as matrix_of
 from bench.ready import check_answer_words
@@ -20,15 +20,6 @@ from bench.settings import InputError, Problem
 from bench.tasks import Regime, Task, parse_task
 from bench.templates import Templater
 
-FILE = """
-name: mine
-fields: [text]
-labels: [bad, good]
-words: [{}, {}]
-masked: "{{text}} answer: {{mask}}"
-causal: "{{text}} answer:"
-metrics: [accuracy, macro_f1]
-"""
 CODE = """
 from bench.tasks import Task
 one = Task(name="packaged", folder="mine", form="somebody.rows:lower", fields=("text",), labels=("bad", "good"),
@@ -51,13 +42,7 @@ def parsed(value: object) -> Task:
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A task in a file whose words the built-in language has, and its data; the folder of both."""
-    zero, one = toy.answer_words(0, natural=False)
-    (tmp_path / "my_task.yaml").write_text(FILE.format(zero, one))
-    (tmp_path / "mine").mkdir()
-    for split, count in (("train", 60), ("test", 30)):
-        rows = toy.examples(0, split)[:count]
-        lines = [json.dumps({"text": row["sentence"].title(), "label": ("bad", "good")[row["label"]]}) for row in rows]
-        (tmp_path / "mine" / f"{split}.jsonl").write_text("\n".join(lines))
+    write_task(tmp_path)
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     return tmp_path
 
@@ -200,19 +185,18 @@ def test_a_broken_package_is_named(value: str, expected: str, install: Install) 
         parse_task("other", "axes.task", [])
 
 
-def test_a_task_in_a_file_runs(write_matrix, own: Path) -> None:
+def test_a_task_in_a_file_runs(finished: Finished) -> None:
     """From its YAML through the launcher to a record, and its score is the mean of its metrics."""
-    file = write_matrix({"task": {"path": str(own / "my_task.yaml")}, "steps": 2, "evaluate_every": 2})
-    done = bench("run", file, "--results", own / "results")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (record,) = records.read_all(own / "results").records
-    assert record.labels.task == "mine" and ".mine." in record.name
+    record = finished.one(task="mine")
+    assert record.status == "ok" and ".mine." in record.name, record.failure
+    assert record.quality is not None and set(record.quality.scores) == {"accuracy", "macro_f1"}
+    assert record.quality.test == sum(record.quality.scores.values()) / 2
 
 
 def test_words_that_are_no_tokens_stop_a_run_before_it_starts(write_matrix, own: Path) -> None:
     given = {"path": str(own / "my_task.yaml")}
     file = own / "my_task.yaml"
-    file.write_text(FILE.format("zqxj", "wvut"))
+    file.write_text(TASK.format("zqxj", "wvut"))
     matrix = write_matrix({"task": given, "seed": [0, 1]})
     done = bench("run", matrix, "--results", own / "results")
     assert done.returncode == 2 and not (own / "results").exists()

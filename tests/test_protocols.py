@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import bench
+from finished import Finished
 from sample_records import record
 
-from bench import board, matrix, records
+from bench import board, matrix
 from bench.cells import Cell, rebuild
 from bench.protocols import PROTOCOLS, facts
 from bench.protocols.base import OUTSIDE, place
@@ -233,27 +233,23 @@ def test_lists_need_seeds_of_their_own(write_matrix: Write, keys: dict[str, Any]
     assert expected in str(raised.value)
 
 
-def test_a_run_chooses_on_dev_and_reports_with_another_seed(write_matrix: Write, tmp_path: Path) -> None:
-    """Two candidates on two seeds, one report; the next run finds everything done."""
-    method = {"kind": "prompt_tuning", "length": 2, "recipe": {"learning_rate": [1e-6, 0.05]}}
-    file = write_matrix({"method": method, "seed": [0]}, tuning={"seeds": [8, 9]})
-    done = bench("run", str(file), "--results", str(tmp_path / "r"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 cells, 4 to run, then 1 to choose on dev" in done.stdout
-    made = records.read_all(tmp_path / "r").records
+def test_a_run_chooses_on_dev_and_reports_with_another_seed(finished: Finished) -> None:
+    """Two candidates on two seeds, one report, beside two other cells; the next run finds everything done."""
+    assert "6 cells, 6 to run, then 1 to choose on dev" in finished.done.stdout
+    made = [one for one in finished.made.values() if one.cell["tuning"]]
     tune = [one for one in made if one.cell["tuning"]["role"] == "tune"]
     (report,) = [one for one in made if one.cell["tuning"]["role"] == "report"]
+    assert len(tune) == 4 and {one.status for one in made} == {"ok"}
     dev = {
         label: sum(one.quality.dev for one in tune if one.quality and one.cell["tuning"]["candidate"] == label)
         for label in ("learning_rate=1e-06", "learning_rate=0.05")
     }
     assert report.cell["tuning"]["candidate"] == max(sorted(dev), key=dev.__getitem__) and report.cell["seed"] == 0
     assert report.quality is not None
-    card = json.loads((tmp_path / "r" / "cards" / f"{report.quality.sample}.json").read_text())
+    card = json.loads((finished.results / "cards" / f"{report.quality.sample}.json").read_text())
     assert card["seed"] == 0 and len(card["train"]) == len(card["dev"]) == 16 and card["data"] == report.quality.data
     assert card["classes"] == {"0": [8, 8, 242], "1": [8, 8, 258]}
-    again = bench("run", str(file), "--results", str(tmp_path / "r"))
-    assert again.returncode == 0 and "4 cells, 0 to run" in again.stdout and "1 cells, 0 to run" in again.stdout
+    assert "6 cells, 0 to run" in finished.again.stdout and "1 cells, 0 to run" in finished.again.stdout
 
 
 def test_boards_show_the_choice_and_never_make_it_on_test() -> None:

@@ -1,208 +1,118 @@
-"""Matrices run by the real deepspeed launcher in real processes."""
+"""`bench run` as a process: what it says and leaves, ranks that are killed, an interrupt, and the run after it."""
 
 from __future__ import annotations
 
-import os
+import json
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from models import tiny
-from runs import STAGES, bench, by_name, in_training, running, started, wait_for, workers
-from tables import TWO_RATES
+from finished import Finished
+from matrices import defaults
+from runs import bench, by_name, in_training, running, started, wait_for, workers
 
-from bench import records, toy
+from bench import records
 from bench.hostfile import read_hostfile
 from bench.records import Record
 from bench.settings import InputError
-from bench.stack.families import build
 from bench.worker import is_echo, status_of
 
 
-@pytest.mark.timeout(1200)
-def test_ranks_and_stages_give_the_same_losses(write_matrix, tmp_path: Path) -> None:
-    """Each cell on 1 and 2 ranks under ZeRO 0-3: losses within 1e-4, the same answers, one warm group per size."""
-    file = write_matrix(
-        {
-            "method": [
-                {"kind": "full", "recipe": {"learning_rate": 1e-3}},
-                {"kind": "late_prompt", "depth": 1, "bottleneck": 8},
-                {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
-            ],
-            "regularizer": ["none", {"kind": "noise", "sigma": 0.1}, {"kind": "attack", "depth": 1}],
-            "zero": STAGES,
-            "ranks": [1, 2],
-            "steps": 4,
-            "evaluate_every": 2,
-            "micro_batch_size": 4,  # one rank accumulates two passes, two ranks do not
-        },
-        exclude=[
-            {"method": "full", "regularizer": "noise"},
-            {"method": "late_prompt", "regularizer": ["none", "attack"]},
-            {"method": "peft", "regularizer": ["noise", "attack"]},
-        ],
-        include=[
-            {"precision": "bf16", "regularizer": "attack", "zero": STAGES, "ranks": 2, "steps": 4},
-            {
-                "method": {"kind": "prompt_tuning", "length": 3},
-                "regularizer": [
-                    {"kind": "attack", "algorithm": "freelb"},  # several passes of each accumulated one
-                    {"kind": "attack", "space": "text", "cosine": -1.0},  # over two epochs
-                ],
-                "zero": STAGES,
-                "ranks": [1, 2],
-                "steps": 4,
-                "evaluate_every": 2,
-                "micro_batch_size": 4,
-            },
-        ],
-    )
-    results = tmp_path / "results"
-    done = bench("run", file, "--results", results)
-    assert done.returncode == 0, done.stdout + done.stderr
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in by_name(results).values():
-        groups.setdefault((record.labels.method, record.labels.regularizer, record.cell["precision"]), []).append(
-            record
-        )
-    in_bf16 = groups.pop(("full", "attack", "bf16"))
-    assert len(in_bf16) == 4 and all(record.status == "ok" for record in in_bf16)
-    assert len(groups) == 6
-    for key, same in groups.items():
-        assert len(same) == 8
-        curves = [[point.train_loss for point in r.quality.curve] for r in same if r.quality]
-        spread = max(max(column) - min(column) for column in zip(*curves, strict=True))
-        assert spread < 1e-4, (key, curves)
-        assert curves[0][-1] != curves[0][0], "it trained"
-        assert len({r.quality.sample for r in same if r.quality}) == 1
-    assert len(list(results.glob(".run/*/group-*"))) == 2
-    assert_measured(by_name(results).values())
+def test_a_failure_ends_one_cell_and_the_group_starts_again_for_the_cells_behind_it(finished: Finished) -> None:
+    said = finished.done.stdout
+    assert finished.done.returncode == 1, said + finished.done.stderr
+    assert said.rstrip().splitlines()[-2] == "1 failed, 6 ok" and "## Cells that did not finish" in said, said
+    assert {name: one.status for name, one in finished.made.items() if one.status != "ok"} == {
+        finished.one(task="leaks").name: "failed"
+    }
+    assert finished.one(task="leaks").failure.rank == 0 and finished.one(task="leaks").failure.phase == "load"
+    # the failed cell is the first one; two groups for what can be run before the choice on dev, and one for the choice
+    assert len(list(finished.results.glob(".run/*/group-*"))) == 3
 
 
-@pytest.mark.timeout(600)  # DeepSpeed's AdamW is compiled on first use
-def test_offloads_give_the_same_losses(write_matrix, tmp_path: Path) -> None:
-    """Under ZeRO-2 and ZeRO-3, whether the optimizer's state lies on the CPU or not; ZeRO++ says what it lacks."""
-    methods = [{"kind": "full", "recipe": {"learning_rate": 1e-2}}, {"kind": "prompt_tuning", "length": 3}, TWO_RATES]
-    zero = ["zero2", "zero2_offload", "zero3", "zero3_offload"]
-    file = write_matrix(
-        {"method": methods, "zero": zero, "ranks": 2, "steps": 4, "evaluate_every": 2},
-        include=[{"zero": "zeropp", "ranks": 2}],
-    )
-    done = bench("run", file, "--results", tmp_path / "results")
-    made = by_name(tmp_path / "results").values()
-    (plus,) = [record for record in made if record.labels.zero == "zeropp"]
-    assert plus.status == "unsupported" and "need CUDA kernels" in plus.failure.exception, plus.failure
-    assert done.returncode == 1 and "12 ok, 1 unsupported" in done.stdout, done.stdout + done.stderr
-    for method in ("full", "prompt_tuning length=3", "p_tuning length=3 tune_backbone=True"):
-        same = [record for record in made if record.labels.method == method and record.quality]
-        curves = [[point.train_loss for point in record.quality.curve] for record in same]
-        assert len(curves) == 4 and curves[0][-1] != curves[0][0], curves
-        assert max(max(column) - min(column) for column in zip(*curves, strict=True)) < 1e-5, (method, curves)
+def test_the_next_run_finds_everything_done(finished: Finished) -> None:
+    again = finished.again
+    assert again.returncode == 1 and "6 cells, 0 to run" in again.stdout, "a failure is a record: it is not run again"
+    assert by_name(finished.results) == finished.made
+    boards = {one.name: one.read_bytes() for one in finished.results.glob("leaderboard.*")}
+    assert boards == finished.boards and len(boards) == 4
 
 
-def test_every_family_trains_from_a_folder_under_zero3(write_matrix, tmp_path: Path) -> None:
-    """From its checkpoint through the launcher: templates, partitioned loading, and prefixes in its attention."""
-    folders = []
-    for family in ("albert", "deberta", "opt", "gemma", "t5"):
-        model = tiny(family)
-        model.save_pretrained(tmp_path / family)
-        toy.tokenizer("toy-encoder" if build(model).form == "masked" else "toy-decoder").save_pretrained(
-            tmp_path / family
-        )
-        folders.append({"path": str(tmp_path / family)})
-    methods = [{"kind": "full", "recipe": {"learning_rate": 1e-2}}, {"kind": "prefix_tuning", "length": 3}]
-    file = write_matrix({"backbone": folders, "method": methods, "zero": "zero3", "ranks": 2, "steps": 4})
-    done = bench("run", file, "--results", tmp_path / "results")
-    assert done.returncode == 0, done.stdout + done.stderr
-    made = by_name(tmp_path / "results").values()
-    assert len(made) == 10 and all(record.status == "ok" for record in made)
-    for record in made:
-        losses = [point.train_loss for point in record.quality.curve]
-        assert record.labels.method != "full" or losses[-1] < losses[0], (record.name, losses)
+def test_a_record_says_where_its_cell_ran(finished: Finished) -> None:
+    where = finished.one(task="mine").environment
+    assert where is not None and where.launcher == "deepspeed" and where.versions["torch"] == torch.__version__
+    assert where.alone is True and where.threads == 1 and len(where.hosts) == 1
 
 
-def assert_measured(made) -> None:
-    """What every finished record has to say about cost and memory."""
-    for record in made:
-        cost, ranks = record.cost, record.cell["ranks"]
-        assert cost.tokens_per_second > cost.samples_per_second > 0
-        assert cost.measured_steps == 2, "4 steps, less one of warm-up and the one that memory is followed in"
-        assert cost.step_milliseconds.p50 <= cost.step_milliseconds.p90 <= cost.step_milliseconds.p99
-        assert {"load", "setup", "train", "evaluate"} <= cost.seconds.keys()
-        width = {"fp32": 4, "bf16": 2}[record.cell["precision"]]
-        assert cost.checkpoint_bytes == width * cost.trainable_parameters
-        assert 0 < cost.trainable_parameters <= cost.total_parameters
-        assert cost.flops > 0 and cost.mfu is None and cost.joules is None
-        assert sorted((m.rank, m.phase) for m in record.memory) == [
-            (rank, phase) for rank in range(ranks) for phase in ("evaluate", "setup", "train")
-        ]
-        whole = width * cost.total_parameters
-        for row in record.memory:
-            assert row.peak_allocated_bytes == sum(row.owners.values())
-            # ZeRO-3 holds the rank's shard, and what it has gathered of the rest at that moment
-            least, most = (whole / ranks, whole / ranks + whole) if record.labels.zero == "zero3" else (whole, whole)
-            assert 0.95 * least < row.owners["parameters"] < 1.05 * most + 4096, (record.name, row.owners)
-        assert record.environment.launcher == "deepspeed" and record.environment.versions["torch"] == torch.__version__
+@dataclass
+class Interrupted:
+    """A run of three cells on two ranks. Rank 1 is killed in the second cell, the run is stopped in the third."""
+
+    file: Path
+    results: Path
+    victim: str  # the second cell
+    phase: str  # in which it was killed
+    output: str
+    status: int | None
+    left: int  # ranks that were there when the run had ended
+    kept: dict[str, Record]
 
 
-@pytest.mark.timeout(400)
-def test_a_killed_rank_costs_one_cell(write_matrix, tmp_path: Path) -> None:
-    """kill -9 in the middle: that cell has a failure record, all others finish."""
-    file, results = write_matrix({"ranks": 2, "seed": [0, 1, 2], "steps": 300}), tmp_path / "results"
+@pytest.fixture(scope="module", params=[signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
+def interrupted(
+    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Interrupted]:
+    folder = tmp_path_factory.mktemp("interrupted")
+    long = {"seed": [1, 2], "steps": 300, "evaluate_every": 300}
+    content = {"defaults": defaults(checkpoint) | {"ranks": 2}, "axes": {"seed": 0}, "include": [long]}
+    file, results = folder / "matrix.yaml", folder / "results"
+    file.write_text(json.dumps(content))
     with started(file, results) as process:
         wait_for(lambda: in_training(results) and len(records.recorded(results)) == 1)
         victim, phase, _ = running(results)
         workers(results)[1].send_signal(signal.SIGKILL)
+        wait_for(lambda: in_training(results) and len(records.recorded(results)) == 2)
+        process.send_signal(request.param)
         output, _ = process.communicate(timeout=200)
-    assert process.returncode == 1, output
-    made = by_name(results)
-    assert sorted(record.status for record in made.values()) == ["failed", "ok", "ok"]
-    failure = made[victim].failure
-    assert failure is not None and failure.phase == phase and failure.log
+        left = len(workers(results))
+    yield Interrupted(file, results, victim, phase, output, process.returncode, left, by_name(results))
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("interrupted")
+def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
+    """kill -9 in the middle: that cell has a failure record, and another group goes on behind it."""
+    failure = interrupted.kept[interrupted.victim].failure
+    assert interrupted.kept[interrupted.victim].status == "failed", interrupted.output
+    assert failure is not None and failure.phase == interrupted.phase and failure.log
     assert failure.exception == "rank 1 on localhost ended without a record: ended by SIGKILL" and failure.rank == 1
-    assert "failed: rank 1 on localhost ended without a record" in output and "## Cells that did not finish" in output
-    assert not workers(results)
+    assert "failed: rank 1 on localhost ended without a record" in interrupted.output
+    assert len(list(interrupted.results.glob(".run/*/group-*"))) == 2
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_stops_all_ranks_and_the_next_run_continues(stop, write_matrix, tmp_path: Path) -> None:
-    file, results = write_matrix({"ranks": 2, "seed": [0, 1, 2], "steps": 60}), tmp_path / "results"
-    with started(file, results) as process:
-        wait_for(lambda: len(records.recorded(results)) == 1)
-        process.send_signal(stop)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 130 and "finished cells keep their records" in output, output
-        assert not workers(results)
-    kept = by_name(results)
-    assert 1 <= len(kept) < 3
-    assert bench("run", file, "--results", results).returncode == 0
-    made = by_name(results)
-    assert len(made) == 3 and {name: made[name] for name in kept} == kept
-    board = (results / "leaderboard.md").read_bytes()
-    again = bench("run", file, "--results", results)
-    assert again.returncode == 0 and "3 cells, 0 to run" in again.stdout
-    assert (results / "leaderboard.md").read_bytes() == board and by_name(results) == made
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("interrupted")
+def test_an_interrupt_stops_all_ranks(interrupted: Interrupted) -> None:
+    assert interrupted.status == 130, interrupted.output
+    assert "finished cells keep their records" in interrupted.output
+    assert not interrupted.left and sorted(one.status for one in interrupted.kept.values()) == ["failed", "ok"]
 
 
-@pytest.mark.timeout(400)
-def test_a_failure_ends_one_cell_and_can_be_retried(write_matrix, tmp_path: Path) -> None:
-    """A loss that is not finite is `diverged` with its step; the group starts anew for the cells behind it."""
-    recipes = [{"learning_rate": rate, "clip": 1e30} for rate in (1e30, 1e-3)]
-    file = write_matrix({"method": [{"kind": "full", "recipe": recipe} for recipe in recipes], "steps": 4})
-    results = tmp_path / "results"
-    assert bench("run", file, "--results", results).returncode == 1
-    by_rate = {r.cell["method"]["recipe"]["learning_rate"]: r for r in by_name(results).values()}
-    bad, good = by_rate[1e30], by_rate[1e-3]
-    assert bad.status == "diverged" and good.status == "ok"
-    assert bad.failure is not None and bad.failure.step in (2, 3) and bad.failure.rank == 0
-    assert bench("run", file, "--results", results).returncode == 1, "a failure is a record: it is not run again"
-    assert by_name(results)[bad.name] == bad
-    assert bench("run", file, "--results", results, "--retry", "diverged").returncode == 1
-    assert by_name(results)[bad.name].started > bad.started and by_name(results)[good.name] == good
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("interrupted")
+def test_the_run_after_an_interrupt_continues_and_retries_what_it_is_asked_to(interrupted: Interrupted) -> None:
+    done = bench("run", interrupted.file, "--results", interrupted.results, "--retry", "failed")
+    made, kept = by_name(interrupted.results), interrupted.kept
+    assert done.returncode == 0 and "3 cells, 2 to run" in done.stdout and "3 ok" in done.stdout, done.stdout
+    assert len(made) == 3 and all(one.status == "ok" for one in made.values())
+    again = made.pop(interrupted.victim)
+    assert again.started > kept[interrupted.victim].started
+    assert {name: made[name] for name in kept.keys() & made.keys()} == {
+        name: one for name, one in kept.items() if one.status == "ok"
+    }
 
 
 def test_processes_that_cannot_start_are_reported_with_their_log(write_matrix, tmp_path: Path) -> None:
@@ -212,22 +122,6 @@ def test_processes_that_cannot_start_are_reported_with_their_log(write_matrix, t
     assert done.returncode == 1 and "no host is left" in done.stdout
     assert "no-such-host.invalid is set aside: " in done.stdout and not done.stderr
     assert not records.recorded(tmp_path / "r")
-
-
-@pytest.mark.timeout(200)
-def test_what_is_saved_is_what_was_trained_on_every_stage(checkpoint: Path, tmp_path: Path) -> None:
-    """State, load and save of the trainables on two ranks; see zero_script.py."""
-    script = Path(__file__).with_name("zero_script.py")
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", "29671"]
-    done = subprocess.run(
-        [*command, str(script), str(checkpoint), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)},
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert (tmp_path / "checked").read_text().split() == STAGES
 
 
 def test_hostfile(tmp_path: Path) -> None:

@@ -1,19 +1,19 @@
-"""Run by the deepspeed launcher: `state`, `load` and `save` of an Engine on every stage, and what a landscape does with
-them; steps at two learning rates; whether gloo keeps what is followed. Arguments: checkpoint, out."""
+"""Called on warm ranks by test_stages.py: `state`, `load` and `save` of an Engine, and what a landscape does with them;
+steps at two learning rates; whether gloo keeps what is followed."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from tables import METHOD_TABLE, TWO_RATES
+from tables import TWO_RATES
 
 from bench.backbones import parse
 from bench.batches import collate
-from bench.cells import Cell, changed
+from bench.cells import Cell, changed, rebuild
 from bench.engine import LINEAR, Engine, World
 from bench.engine.engine import factor
 from bench.fields import parse_zero
@@ -22,24 +22,19 @@ from bench.landscape import embeddings, grid, weights
 from bench.methods import METHODS
 from bench.perturb.none import NoRegularizer
 from bench.prepare import prepare
+from bench.profiler import PhaseClock
 from bench.profiler.live import LiveTensors
 from bench.stack import Batch
 from bench.tasks import TASKS, Regime
+from bench.train import Diverged, run_cell
 from bench.views import Pass, View
-
-SOME = [
-    {"kind": "full"},
-    {"kind": "prompt_tuning", "length": 3},
-    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
-    TWO_RATES,
-]
-TABLE = {"zero0": SOME, "zero1": SOME, "zero2": SOME, "zero3": METHOD_TABLE}
+from bench.worker import describe, status_of
 
 
-def cell_of(checkpoint: Path, stage: str, settings: dict) -> Cell:
+def cell_of(checkpoint: str, stage: str, settings: dict) -> Cell:
     method = METHODS[settings["kind"]].model_validate(settings)
     return Cell.model_construct(
-        backbone=parse({"path": str(checkpoint)}, "backbone", []),
+        backbone=parse({"path": checkpoint}, "backbone", []),
         task=TASKS["toy-foreign-0"],
         regime=Regime(per_class=4),
         method=method,
@@ -51,7 +46,13 @@ def cell_of(checkpoint: Path, stage: str, settings: dict) -> Cell:
     )
 
 
-def check(cell: Cell, world: World, out: Path, sliced: bool) -> None:
+def check(world: World, checkpoint: str, out: str, stage: str, methods: list[dict], sliced: bool) -> None:
+    """Each method under one stage; `sliced`: also around what was trained."""
+    for settings in methods:
+        check_engine(cell_of(checkpoint, stage, settings), world, Path(out), sliced)
+
+
+def check_engine(cell: Cell, world: World, out: Path, sliced: bool) -> None:
     tuned, encodings = prepare(cell)
     engine = Engine(tuned, cell, world)
     batch = collate(encodings.train[:4], encodings.vocabulary.pad, range(4), range(4), world.device)
@@ -96,8 +97,10 @@ def check_slice(engine: Engine, batch: Batch, trained: torch.Tensor, logits: Cal
     assert torch.equal(logits(), trained)
 
 
-def check_rates(cell: Cell, world: World) -> None:
+def check_rates(world: World, checkpoint: str, stage: str) -> None:
     """Steps are those of plain PyTorch, with a rate for what the backbone had and one for the rest."""
+    smooth = {**TWO_RATES, "recipe": {**TWO_RATES["recipe"], "epsilon": 1e-3}}  # rounding is not blown up to a step
+    cell = cell_of(checkpoint, stage, smooth)
     recipe = cell.method.recipe
     tuned, encodings = prepare(changed(cell, zero=parse_zero("zero0", "zero", [])))
     trainable = tuned.train().trainable()
@@ -152,20 +155,11 @@ def check_gloo(world: World) -> None:
     assert torch.equal(mine, expected), (mine, expected)
 
 
-def main() -> None:
-    checkpoint, out = Path(sys.argv[-2]), Path(sys.argv[-1])
-    world = World.join()
-    for stage, methods in TABLE.items():
-        for settings in methods:
-            check(cell_of(checkpoint, stage, settings), world, out, sliced=settings in SOME)
-    smooth = {**TWO_RATES, "recipe": {**TWO_RATES["recipe"], "epsilon": 1e-3}}  # rounding is not blown up to a step
-    for stage in TABLE:
-        check_rates(cell_of(checkpoint, stage, smooth), world)
-    check_gloo(world)
-    if world.rank == 0:
-        (out / "checked").write_text(" ".join(TABLE))
-    world.leave()
-
-
-if __name__ == "__main__":
-    main()
+def diverges(world: World, content: dict[str, Any]) -> dict[str, Any]:
+    """What a worker would say of a cell that diverges."""
+    clock = PhaseClock()
+    try:
+        run_cell(rebuild(content), world, clock, lambda progress: None)
+    except Diverged as error:
+        return {"status": status_of(error), "step": describe(error, clock.current, world).step}
+    return {"status": "ok"}
