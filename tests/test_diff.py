@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from runs import call
 from sample_records import record
 from scipy.stats import binom
 
@@ -349,11 +348,6 @@ def write(results: Path, made: Sequence[Record]) -> Path:
     return results
 
 
-def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", "diff", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-
-
 def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
     a = write(tmp_path / "a", row_of())
     same = write(tmp_path / "same", row_of())
@@ -378,7 +372,7 @@ def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
         ([a, tmp_path], 2, "records: no such folder"),
     ]
     for arguments, status, expected in cases:
-        done = bench(*arguments)
+        done = call("diff", *arguments)
         said = done.stderr if status == 2 else done.stdout
         assert (done.returncode, expected in said) == (status, True), (arguments, done.returncode, done.stdout, said)
         assert "Traceback" not in done.stderr and ("broken.json" in done.stderr) == (worse in arguments)
@@ -387,7 +381,7 @@ def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
 def test_the_command_as_json_has_every_row(tmp_path: Path) -> None:
     a = write(tmp_path / "a", row_of() + row_of("lora"))
     b = write(tmp_path / "b", row_of(scores=[s - 0.3 for s in SCORES]) + row_of("lora"))
-    done = bench(a, b, "--gate", "--json")
+    done = call("diff", a, b, "--gate", "--json")
     assert done.returncode == 1, done.stderr
     made = json.loads(done.stdout)
     found = {(one["method"], one["quantity"]): one for one in made["changes"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import bench
+from runs import call
 from sample_records import record, tables, weighed
 
 from bench import board, cards, records
@@ -253,7 +253,7 @@ def test_the_command_reads_cards_and_names_what_is_none(tmp_path: Path) -> None:
     cards.write(tmp_path, card("s0", 0))
     for name, content in (("empty", "{}"), ("text", "no"), ("s9", card("s1", 1).model_dump_json())):
         (tmp_path / "cards" / f"{name}.json").write_text(content)
-    done = bench("board", str(tmp_path))
+    done = call("board", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "bad 8/16/30" in (tmp_path / "leaderboard.md").read_text()
     first, second, third = sorted(line for line in done.stderr.splitlines() if line.startswith("left out: "))
@@ -293,7 +293,7 @@ def test_figures_that_records_have_nothing_for_are_not_drawn_and_named(tmp_path:
     ]
     one = weighed("a")
     assert records.write(tmp_path, one)
-    done = bench("board", str(tmp_path), "--plots", "--json")
+    done = call("board", str(tmp_path), "--plots", "--json")
     assert done.returncode == 0 and "no two cells of one method differ in ranks only" in done.stderr
     told = {Path(file).name for file in json.loads(done.stdout)["files"]}
     assert {file.name for file in (tmp_path / "plots").iterdir()} == told - set(board.FORMS)

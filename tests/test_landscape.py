@@ -18,7 +18,7 @@ import torch
 from matplotlib.collections import Collection
 from matrices import Expand
 from models import batch_for
-from runs import BLOCKED, bench
+from runs import BLOCKED, bench, call
 from sample_records import record
 from tuned_models import tuned
 
@@ -324,9 +324,9 @@ def test_panels_fill_a_sensible_grid(panels: int) -> None:
 
 def test_the_command_needs_no_torch_and_says_when_there_is_nothing(tmp_path: Path) -> None:
     records.write(tmp_path, record("plain"))
-    nothing = bench("landscape", tmp_path)
+    nothing = call("landscape", tmp_path)
     assert nothing.returncode == 2 and "no record has a landscape" in nothing.stderr
-    assert len(nothing.stderr.splitlines()) == 1 and "no such folder" in bench("landscape", tmp_path / "none").stderr
+    assert len(nothing.stderr.splitlines()) == 1 and "no such folder" in call("landscape", tmp_path / "none").stderr
     for one in several():
         records.write(tmp_path, one)
     command = [sys.executable, "-c", BLOCKED, "landscape", str(tmp_path), "--out", str(tmp_path / "figures")]
