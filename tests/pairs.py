@@ -9,23 +9,35 @@ from typing import Any
 
 import pytest
 
+FULL = pytest.mark.full.mark
+Param = type(pytest.param())
 Classes = dict[str, Callable[[Any], object]]
 
 
 def covering(names: str, rows: Iterable[Sequence[Any]], ids: Any = None, **classes: Callable[[Any], object]) -> Any:
-    """`pytest.mark.parametrize` over all rows. Those beyond a covering subset are marked `full`.
+    """`pytest.mark.parametrize` over all rows, `tiered`."""
+    return pytest.mark.parametrize(names, tiered(names, rows, **classes), ids=ids)
+
+
+def tiered(names: str, rows: Iterable[Sequence[Any]], **classes: Callable[[Any], object]) -> list[Any]:
+    """All rows as `pytest.param`. Those beyond a covering subset are marked `full`.
 
     In the subset every value of an axis meets each value of every other axis that it meets in any row. An axis with
-    a class, as in `family=form_of`, is met by one of its values from each class: `covering("method, family", rows,
+    a class, as in `family=form_of`, is met by one of its values from each class: `tiered("method, family", rows,
     family=form_of, method=mechanism_of)` has every method on each form, and every family with each mechanism.
+
+    A row may be a `pytest.param`, and is left out of the subset where that is marked `full`.
     """
-    axes, rows = [name.strip() for name in names.split(",")], [tuple(row) for row in rows]
-    kept = cover([meetings(axes, row, classes) for row in rows])
-    marked = [pytest.param(*row, marks=() if i in kept else pytest.mark.full) for i, row in enumerate(rows)]
-    return pytest.mark.parametrize(axes, marked, ids=ids)
+    axes = [name.strip() for name in names.split(",")]
+    params = [row if isinstance(row, Param) else pytest.param(*row) for row in rows]
+    kept = cover([set() if FULL in one.marks else meetings(axes, one.values, classes) for one in params])
+    return [
+        one if i in kept or FULL in one.marks else pytest.param(*one.values, marks=(*one.marks, FULL), id=one.id)
+        for i, one in enumerate(params)
+    ]
 
 
-def meetings(axes: list[str], row: tuple[Any, ...], classes: Classes) -> set[Hashable]:
+def meetings(axes: list[str], row: Sequence[Any], classes: Classes) -> set[Hashable]:
     """What a row tests: (axis, its value, another axis, the class of its value) of all axes."""
     values = {axis: repr(value) for axis, value in zip(axes, row, strict=True)}
     kinds = {axis: repr(classes[axis](v)) if axis in classes else repr(v) for axis, v in zip(axes, row, strict=True)}
