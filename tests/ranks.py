@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runs import QUICK
+
 from bench import group, launch, matrix, records
 from bench.cells import Cell
 from bench.group import Running
@@ -37,8 +39,7 @@ class Here(DeepSpeed):
 
     def variables(self, group: Group) -> dict[str, str]:
         path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-        # models this small lose more to a second thread than it gives
-        return {"BENCH_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        return {**QUICK, "BENCH_CACHE": str(self.folder / "cache"), "PYTHONPATH": path}
 
 
 def variables() -> dict[str, str]:
