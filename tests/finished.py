@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from matrices import defaults
-from runs import by_name
+from runs import QUICK, by_name
 
 from bench import records, toy
 from bench.records import Record
@@ -64,7 +64,7 @@ def finish(folder: Path, checkpoint: Path) -> Finished:
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)]
-        variables = {**os.environ, **SECRETS, "BENCH_DATA": str(folder), "OMP_NUM_THREADS": "1"}
+        variables = {**os.environ, **QUICK, **SECRETS, "BENCH_DATA": str(folder)}
         given: dict[str, Any] = {"input": "y\n" * 100, "capture_output": True, "text": True}
         return subprocess.run(command, **given, env=variables, cwd=folder, check=False)
 

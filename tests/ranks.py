@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runs import QUICK
+
 from bench import group, launch, matrix, records
 from bench.cells import Cell
 from bench.group import Running
@@ -37,8 +39,7 @@ class Here(DeepSpeed):
 
     def variables(self, group: Group) -> dict[str, str]:
         path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-        # models this small lose more to a second thread than it gives
-        return {"BENCH_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        return {**QUICK, "BENCH_CACHE": str(self.folder / "cache"), "PYTHONPATH": path}
 
 
 def variables() -> dict[str, str]:
@@ -53,7 +54,7 @@ class Ranks:
     def __init__(self, folder: Path):
         self.folder, self.how = folder, Launch(folder, launcher=Here(folder))
         self.run = launch.run_folder(folder)
-        self.leases = Leases(folder, self.run)
+        self.leases = Leases(folder, self.run, self.how.clocks)
         self.warm: dict[int, Running] = {}  # by the number of its ranks
         self.variables = variables()
         self.calls = 0
@@ -125,7 +126,7 @@ class Ranks:
                 if (ended or still) and not done():
                     how = "ended" if ended else f"made no progress for {STILL_SECONDS:g} s: {running.beats}"
                     raise AssertionError("\n".join([f"the group of {size} ranks {how}", *running.log(60)]))
-                time.sleep(launch.POLL_SECONDS / 2)
+                time.sleep(self.how.clocks.poll / 2)
         except BaseException:  # also of a test that is stopped: its ranks may be in the middle of anything
             self._end(size)
             raise
@@ -141,7 +142,7 @@ class Ranks:
         assert place is not None
         work = Path(tempfile.mkdtemp(dir=self.run, prefix=f"group-{size}-"))
         taken = {one.group.port for one in self.warm.values()}
-        planned = group.planned(place, hosts, work, (), taken, self.how.launcher)
+        planned = group.planned(place, hosts, work, self.how, taken)
         self.warm[size] = Running(planned, self.how.launcher, "rank_worker", self.leases.lease, {})
         return self.warm[size]
 

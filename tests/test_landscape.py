@@ -19,7 +19,7 @@ import torch
 from matplotlib.collections import Collection
 from matrices import Expand
 from models import batch_for
-from runs import BLOCKED, bench, call
+from runs import BLOCKED, call
 from sample_records import record
 from tuned_models import tuned
 

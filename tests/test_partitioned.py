@@ -1,11 +1,7 @@
-"""Loading under ZeRO-3, run by the real deepspeed launcher in real processes."""
+"""Loading under ZeRO-3, on ranks of the real deepspeed launcher."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,20 +41,42 @@ def write_checkpoints(folder: Path) -> None:
     LlamaForCausalLM(LlamaConfig(**{**LLAMA, **shape})).save_pretrained(folder / "large")
 
 
-@pytest.mark.timeout(200)
-def test_backbones_are_partitioned_from_the_start_and_never_whole_on_one_rank(tmp_path: Path) -> None:
-    """On two ranks, every family: see zero_load_script.py, which measures and compares."""
-    write_checkpoints(tmp_path)
-    script = Path(__file__).with_name("zero_load_script.py")
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", "29672"]
-    threshold = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what a process frees leaves its resident memory
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **threshold, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)},
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    measured = json.loads((tmp_path / "measured.json").read_text())
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of all."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write_checkpoints(folder)
+    return str(folder)
+
+
+# on two ranks: see zero_load_script.py, which measures and compares
+
+FAMILIES = ["bert", "roberta", "gpt2", "llama"]
+UNUSUAL = ["sharded", "headless", "legacy", "differ"]
+
+
+def test_a_backbone_is_partitioned_from_the_start_and_never_whole_on_one_rank(checkpoints: str, ranks) -> None:
+    measured = ranks.call(2, "zero_load_script:check_memory", checkpoints)
     assert len(measured) == 2 and all(rank["tensors"] < 0.7 * rank["whole"] for rank in measured), measured
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((name, "fp32") for name in FAMILIES + UNUSUAL), *((name, "bf16") for name in FAMILIES)],
+)
+def test_a_partitioned_load_is_an_ordinary_one(name: str, precision: str, checkpoints: str, ranks) -> None:
+    ranks.call(2, "zero_load_script:check_equal", checkpoints, name, precision)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_weights_are_drawn_in_parts(family: str, checkpoints: str, ranks) -> None:
+    ranks.call(2, "zero_load_script:check_random", checkpoints, family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_partitioned_backbone_trains_as_a_whole_one(family: str, checkpoints: str, ranks) -> None:
+    ranks.call(2, "zero_load_script:check_trained", checkpoints, family)
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_named_on_all_ranks(checkpoints: str, ranks) -> None:
+    ranks.call(2, "zero_load_script:check_errors", checkpoints)

@@ -1,15 +1,12 @@
-"""Run by the deepspeed launcher: backbones load partitioned under ZeRO-3, and are what an ordinary load gives.
-
-Argument: the folder of the checkpoints, to which it writes what it measured.
-"""
+"""Called on warm ranks by test_partitioned.py: backbones load partitioned under ZeRO-3, and are what an ordinary load
+gives. Every function takes the folder of the checkpoints."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import json
-import resource
-import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +33,17 @@ from bench.views import Pass, View
 from bench.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
+THRESHOLD, MAPPED, USUAL = -3, 2**16, 2**17  # of malloc: M_MMAP_THRESHOLD, and its value here and elsewhere
 
 LORA = {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}}
 FULL = {"kind": "full", "recipe": {"learning_rate": 1e-3, "weight_decay": 50, "warmup": 0}}
 PROMPT = {"kind": "prompt_tuning", "length": 3}
 # family -> what is trained on it; Conv1D of GPT-2 keeps its weights transposed
 TRAINED = {
-    "bert": [(LORA, "bf16")],
-    "roberta": [(PROMPT, "bf16")],
-    "gpt2": [(FULL, "bf16")],
-    "llama": [(FULL, "fp32")],
+    "bert": (LORA, "bf16"),
+    "roberta": (PROMPT, "bf16"),
+    "gpt2": (FULL, "bf16"),
+    "llama": (FULL, "fp32"),
 }
 # what zero.Init replaces while it builds
 PATCHED = {
@@ -73,30 +71,65 @@ def loaded(cell: Cell) -> Stack:
     return load(cell.backbone, cell.backbone.location, Partitioning.of(cell))
 
 
-def check_memory(folder: Path, world: World) -> dict[str, float]:
-    """Neither live tensors nor the process hold more than the share, and the copies that one tensor passes through."""
-    loaded(cell_of(folder / "llama", "zero3"))  # code and buffers that stay
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """What zero.Init and a ZeRO-3 engine replace in the process is put back."""
+    before = {name: read() for name, read in PATCHED.items()}
+    yield
+    assert {name: read() for name, read in PATCHED.items()} == before
+    assert torch.nn.functional.linear is LINEAR and not is_deepspeed_zero3_enabled()
+
+
+@contextmanager
+def resident() -> Iterator[None]:
+    """What a tensor frees leaves the resident memory of the process, and its peak is counted from here."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(THRESHOLD, MAPPED)
     gc.collect()
-    ignored, resident = list(storages(held(), CPU)), psutil.Process().memory_info().rss
-    with LiveTensors(CPU, ignored=ignored) as tensors:
-        stack = loaded(cell_of(folder / "large", "zero3"))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident
-    parameters = list(stack.parameters())
-    whole, largest = 4 * sum(map(size, parameters)), 4 * max(map(size, parameters))
-    for name, parameter in stack.named_parameters():
-        share = -(-size(parameter) // world.size)
-        assert parameter.numel() == 0 and parameter.ds_tensor.numel() == share, name  # type: ignore[attr-defined]
-        assert not parameter.requires_grad, name
-    assert 0.95 * whole / 2 < tensors.peak < whole / 2 + 4 * largest < 0.7 * whole, (tensors.peak, whole)
-    assert 0.95 * whole / 2 < grown < 0.75 * whole, (grown, whole)
-    copies = [torch.ones(size(parameter)) for parameter in parameters]  # the measure sees a whole model
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident > whole * 1.4
-    del copies
+    libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    try:
+        yield
+    finally:
+        libc.mallopt(THRESHOLD, USUAL)
+
+
+def peak() -> int:
+    """Bytes of resident memory at their highest."""
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def check_memory(world: World, folder: str) -> dict[str, float]:
+    """Neither live tensors nor the process hold more than the share, and the copies that one tensor passes through."""
+    loaded(cell_of(Path(folder) / "llama", "zero3"))  # code and buffers that stay
+    with resident(), unchanged():
+        ignored, before = list(storages(held(), CPU)), psutil.Process().memory_info().rss
+        with LiveTensors(CPU, ignored=ignored) as tensors:
+            stack = loaded(cell_of(Path(folder) / "large", "zero3"))
+        grown = peak() - before
+        parameters = list(stack.parameters())
+        whole, largest = 4 * sum(map(size, parameters)), 4 * max(map(size, parameters))
+        for name, parameter in stack.named_parameters():
+            share = -(-size(parameter) // world.size)
+            assert parameter.numel() == 0 and parameter.ds_tensor.numel() == share, name  # type: ignore[attr-defined]
+            assert not parameter.requires_grad, name
+        assert 0.95 * whole / 2 < tensors.peak < whole / 2 + 4 * largest < 0.7 * whole, (tensors.peak, whole)
+        assert 0.95 * whole / 2 < grown < 0.75 * whole, (grown, whole)
+        copies = [torch.ones(size(parameter)) for parameter in parameters]  # the measure sees a whole model
+        assert peak() - before > whole * 1.4
+        del copies
+        torch.nn.functional.linear = LINEAR
     return {"whole": whole, "tensors": tensors.peak, "resident": grown}
 
 
-def check_equal(folder: Path, precision: str) -> None:
+def check_equal(world: World, folder: str, name: str, precision: str) -> None:
     """Every weight and buffer of a partitioned load is that of an ordinary one, and what is tied there is here."""
+    with unchanged():
+        compare(Path(folder) / name, precision)
+
+
+def compare(folder: Path, precision: str) -> None:
     plain, stack = loaded(cell_of(folder, "zero2")), loaded(cell_of(folder, "zero3", precision))
     expected, found = named(plain), named(stack)
     assert expected.keys() == found.keys()
@@ -113,9 +146,14 @@ def check_equal(folder: Path, precision: str) -> None:
     torch.nn.functional.linear = LINEAR
 
 
-def check_random(folder: Path, family: str, world: World) -> None:
+def check_random(world: World, folder: str, family: str) -> None:
     """Random weights under ZeRO-3: the same names and ties as an ordinary start, of the same sizes, on every rank."""
-    cell = cell_of(folder / family, "zero3", "bf16")
+    with unchanged():
+        draw(Path(folder) / family, family, world)
+
+
+def draw(folder: Path, family: str, world: World) -> None:
+    cell = cell_of(folder, "zero3", "bf16")
     partitioning = Partitioning.of(cell)
     stack = load_random(cell.backbone, torch.float32, torch.device("cpu"), 7, partitioning)
     again = load_random(cell.backbone, torch.float32, torch.device("cpu"), 7, partitioning)
@@ -142,8 +180,14 @@ def named(stack: Stack) -> dict[str, torch.nn.Parameter]:
     return dict(stack.named_parameters(remove_duplicate=False))
 
 
-def check_trained(folder: Path, method: dict[str, Any], precision: str, world: World) -> None:
+def check_trained(world: World, folder: str, family: str) -> None:
     """From the same seed the same start, logits and losses as under ZeRO-2."""
+    method, precision = TRAINED[family]
+    with unchanged():
+        train(Path(folder) / family, method, precision, world)
+
+
+def train(folder: Path, method: dict[str, Any], precision: str, world: World) -> None:
     plain, partitioned = (outcome(cell_of(folder, zero, precision, method), world) for zero in ("zero2", "zero3"))
     assert plain["state"].keys() == partitioned["state"].keys()
     for name, start in plain.pop("state").items():
@@ -172,35 +216,11 @@ def outcome(cell: Cell, world: World) -> dict[str, Any]:
     return found
 
 
-def check_errors(folder: Path) -> None:
-    for zero in ("zero2", "zero3"):
-        with pytest.raises(ValueError, match=r"lacking lacks transformer\.h\.1\.attn\.c_attn\.weight$"):
-            loaded(cell_of(folder / "lacking", zero))
-        with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
-            loaded(cell_of(folder / "misshapen", zero))
-    torch.nn.functional.linear = LINEAR
-
-
-def main() -> None:
-    folder = Path(sys.argv[-1])
-    world = World.join()
-    before = {name: read() for name, read in PATCHED.items()}
-    measured = world.gather(check_memory(folder, world))
-    for name in ("bert", "roberta", "gpt2", "llama", "sharded", "headless", "legacy", "differ"):
-        for precision in ("fp32", "bf16") if name in TRAINED else ("fp32",):
-            check_equal(folder / name, precision)
-    for family in ("bert", "roberta", "gpt2", "llama"):
-        check_random(folder, family, world)
-    check_errors(folder)
-    for family, trained in TRAINED.items():
-        for method, precision in trained:
-            check_trained(folder / family, method, precision, world)
-    assert {name: read() for name, read in PATCHED.items()} == before
-    assert torch.nn.functional.linear is LINEAR and not is_deepspeed_zero3_enabled()
-    if world.rank == 0:
-        (folder / "measured.json").write_text(json.dumps(measured))
-    world.leave()
-
-
-if __name__ == "__main__":
-    main()
+def check_errors(world: World, folder: str) -> None:
+    with unchanged():
+        for zero in ("zero2", "zero3"):
+            with pytest.raises(ValueError, match=r"lacking lacks transformer\.h\.1\.attn\.c_attn\.weight$"):
+                loaded(cell_of(Path(folder) / "lacking", zero))
+            with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+                loaded(cell_of(Path(folder) / "misshapen", zero))
+        torch.nn.functional.linear = LINEAR
