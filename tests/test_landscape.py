@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -242,14 +243,30 @@ def surfaces(height: float, weights: bool = True, size: int = 5) -> Surfaces:
     return Surfaces(examples=8, embeddings=made, weights=made if weights else None)
 
 
-def measured(name: str, height: float = 0.5, **changes) -> Record:
-    made = record(name, landscape=surfaces(height), **{"regularizer": "none", **changes})
+def measured(name: str, height: float = 0.5, weights: bool = True, **changes) -> Record:
+    made = record(name, landscape=surfaces(height, weights), **{"regularizer": "none", **changes})
     return made.model_copy(update={"cell": {**made.cell, "landscape": Landscape(radius=2, grid=5).model_dump()}})
 
 
 def several() -> list[Record]:
     made = [measured(f"a{seed}", 0.5 + seed / 10, seed=seed) for seed in range(3)]
     return [*made, measured("b", 2.0, regularizer="noise sigma=1"), measured("c", 1.0, method="lora")]
+
+
+EVIL = "$\\frac{1}$ <script> --> & [red]x[/] " + "long " * 20
+
+
+def few() -> list[Record]:
+    """One setting, and surfaces of embeddings alone."""
+    setting = {"task": EVIL, "weights": False}
+    made = [measured(f"a{seed}", 0.5 + seed, seed=seed, **setting) for seed in range(2)]
+    return [*made, measured("evil", method=EVIL, regularizer=EVIL, **setting), measured("failed", test=None, **setting)]
+
+
+def many() -> list[Record]:
+    """Two settings."""
+    made = [*several(), measured("evil", method=EVIL, regularizer=EVIL), measured("evil2", task=EVIL, method=EVIL)]
+    return [*made, measured("failed", test=None)]
 
 
 def test_boards_show_sharpness_where_it_was_measured() -> None:
@@ -284,19 +301,22 @@ def test_all_panels_have_one_colour_scale() -> None:
         assert {(float(c.norm.vmin), float(c.norm.vmax)) for c in filled} == {(-3.0, 13.0)}
 
 
-def test_figures_are_the_same_bytes_twice_and_markup_in_labels_is_harmless(tmp_path: Path) -> None:
-    evil = "$\\frac{1}$ <script> --> & [red]x[/] " + "long " * 20
-    made = [*several(), measured("evil", method=evil, regularizer=evil), measured("evil2", task=evil, method=evil)]
-    made.append(measured("failed", test=None))
-    written = figures.write(sheets(made), tmp_path / "one")
-    again = figures.write(sheets(made[::-1]), tmp_path / "two")
-    assert len(written) == 16 and len(set(written)) == 16
+@pytest.mark.parametrize(
+    ("made", "kinds", "settings"),
+    [(few, ["embeddings"], 1), pytest.param(many, ["embeddings", "weights"], 2, marks=pytest.mark.full)],
+)
+def test_figures_are_the_same_bytes_twice_and_markup_in_labels_is_harmless(
+    made: Callable[[], list[Record]], kinds: list[str], settings: int, tmp_path: Path
+) -> None:
+    written = figures.write(sheets(made()), tmp_path / "one")
+    again = figures.write(sheets(made()[::-1]), tmp_path / "two")
+    assert len(written) == len(set(written)) == 4 * settings * len(kinds)
     for one, two in zip(written, again, strict=True):
         assert one.name == two.name and one.read_bytes() == two.read_bytes(), one
         if one.suffix == ".svg":
             ElementTree.parse(one)
     names = {file.name for file in written}
-    for kind in ("embeddings", "weights"):
+    for kind in kinds:
         assert any(name.startswith(f"landscape-{kind}-") and name.endswith("-3d.png") for name in names)
 
 
@@ -329,10 +349,18 @@ def test_the_command_needs_no_torch_and_says_when_there_is_nothing(tmp_path: Pat
     assert len(nothing.stderr.splitlines()) == 1 and "no such folder" in call("landscape", tmp_path / "none").stderr
     for one in several():
         records.write(tmp_path, one)
-    command = [sys.executable, "-c", BLOCKED, "landscape", str(tmp_path), "--out", str(tmp_path / "figures")]
-    for form in ([], ["--json"]):
-        done = subprocess.run([*command, *form], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-c", BLOCKED, "landscape", str(tmp_path), "--out", str(tmp_path / "figures"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert {Path(file).name for file in told["files"]} == {file.name for file in (tmp_path / "figures").iterdir()}
     assert len(told["surfaces"]) == 6 and told["surfaces"][1]["rise"] == pytest.approx(1.8)
+
+
+def test_the_command_shows_a_line_for_each_surface_and_the_files(tmp_path: Path) -> None:
+    records.write(tmp_path, measured("a", 0.6, weights=False))
+    done = call("landscape", tmp_path)
+    assert done.returncode == 0, done.stderr
+    head, line, *files = done.stdout.splitlines()
+    assert head.split()[:2] == ["setting", "surface"] and "1.8" in line, done.stdout
+    assert set(files) == {str(file) for file in tmp_path.glob("landscape-*")} and len(files) == 4
