@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from runs import call
 from sample_records import record
-from scipy.stats import binom
 
 from bench import records
 from bench.board.diff.changes import DEV, PEAK, STEP, TEST, TOKENS, Row
@@ -326,8 +325,10 @@ def alarm(generator: np.random.Generator, repeats: int, shift: float = 0.0) -> b
     return not gate(Difference(matching, rows, {}, [], [], []), runs).passed
 
 
-@pytest.mark.parametrize("repeats", [0, 2])
+@pytest.mark.parametrize("repeats", [0, pytest.param(2, marks=pytest.mark.full)])
 def test_where_nothing_changed_the_gate_fails_in_five_per_cent(repeats: int) -> None:
+    from scipy.stats import binom
+
     generator = np.random.default_rng(7)
     count = 600
     alarms = sum(alarm(generator, repeats) for _ in range(count))
