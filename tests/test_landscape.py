@@ -347,14 +347,14 @@ def test_the_command_needs_no_torch_and_says_when_there_is_nothing(tmp_path: Pat
     nothing = call("landscape", tmp_path)
     assert nothing.returncode == 2 and "no record has a landscape" in nothing.stderr
     assert len(nothing.stderr.splitlines()) == 1 and "no such folder" in call("landscape", tmp_path / "none").stderr
-    for one in several():
+    for one in several()[:3]:
         records.write(tmp_path, one)
     command = [sys.executable, "-c", BLOCKED, "landscape", str(tmp_path), "--out", str(tmp_path / "figures"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert {Path(file).name for file in told["files"]} == {file.name for file in (tmp_path / "figures").iterdir()}
-    assert len(told["surfaces"]) == 6 and told["surfaces"][1]["rise"] == pytest.approx(1.8)
+    assert len(told["surfaces"]) == 2 and told["surfaces"][0]["rise"] == pytest.approx(1.8)
 
 
 def test_the_command_shows_a_line_for_each_surface_and_the_files(tmp_path: Path) -> None:
