@@ -102,7 +102,7 @@ main()
 
 
 def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`bench` in the test's own process, which saves the seconds of starting one. An exception goes to the test."""
+    """This runs `bench` in the test's own process, which saves the start of another. An exception reaches the test."""
     words, folder = ["bench", *map(str, arguments)], Path.cwd()
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     code: object = None
@@ -121,7 +121,7 @@ def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Complete
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """What a command changes in its process is afterwards as it was: arguments, signals, garbage collection."""
+    """Everything that a command changes here is restored: arguments, handlers of signals, garbage collection."""
     arguments, collects = sys.argv, gc.isenabled()
     handlers = {one: signal.getsignal(one) for one in processes.STOPS}
     try:

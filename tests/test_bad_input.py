@@ -652,7 +652,7 @@ MADE_UP = settings(
     derandomize=True,  # the same in every run
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
-SPOILED = {  # and how many examples; of which the default tier tries a fifth
+SPOILED = {  # with the number of examples; the default tier tries a fifth of them
     "matrix": (WHOLE, 150),
     "task": (TASK, 100),
     "ds_config": (ZERO, 100),

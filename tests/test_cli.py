@@ -83,7 +83,7 @@ def test_bad_input_is_one_line_without_traceback_and_exit_2(write_matrix, tmp_pa
 
 
 def test_the_exit_status_of_the_process_is_that_of_the_command(tmp_path: Path) -> None:
-    """Here, too, nothing but one line is said."""
+    """The process prints one line and nothing else."""
     done = bench("board", tmp_path / "nowhere")
     said = f"bench: {tmp_path}/nowhere/records: no such folder, expected records\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

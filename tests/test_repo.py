@@ -188,7 +188,7 @@ def assert_works(site: Path, more: str) -> None:
 
 
 def test_the_files_of_a_wheel_work_outside_the_checkout_and_without_git(tmp_path: Path) -> None:
-    """Those that would be in it, without building it."""
+    """The test copies what a build would take, and builds nothing."""
     for file in WheelBuilder(str(ROOT)).recurse_included_files():
         copy = tmp_path / "site" / file.distribution_path
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -311,7 +311,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 
 def folders(parent: Path) -> list[dict[str, Any]]:
-    """Cases with `source: auto` on no file of a task, half of them and all; and the last one again with others."""
+    """Cases for `source: auto` where a folder has no file, half of them, or all; then two with another source."""
     for name in ("none", "half", "whole"):
         (parent / name / "films").mkdir(parents=True)
     for name in ("half", "whole"):
@@ -324,7 +324,7 @@ def folders(parent: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def answers(repositories: dict[str, Repository], tmp_path_factory: pytest.TempPathFactory) -> Answers:
-    """What all cases give for which one process will do; faults first, as long as nothing is in the cache."""
+    """One process gives the outcomes of all these cases. Faults come first, while the cache is empty."""
     parent = tmp_path_factory.mktemp("hub")
     cases = {"faults": [{"hub": address} for address, _ in FAULTS], "labels": LABELS, "auto": folders(parent)}
     with serve(repositories) as hub:
