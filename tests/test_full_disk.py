@@ -45,7 +45,7 @@ def test_a_record_waits_until_there_is_room_for_it(disk: Path, monkeypatch: pyte
 
     def tell(**fields: str) -> None:
         told.append(fields)
-        if len([one for one in told if one["trouble"]]) == 2:
+        if len(told) == 2:
             (disk / "filler").unlink()
 
     monkeypatch.setattr(worker.pulse, "tell", tell)
@@ -63,7 +63,7 @@ def test_a_full_disk_makes_a_run_wait_with_what_it_has(
     disk: Path, write_matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record of what trains when the disk becomes full is written when there is room, and the rest runs."""
-    file, results = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 100}), disk / "results"
+    file, results = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 100, "evaluate_every": 100}), disk / "results"
     monkeypatch.setenv("BENCH_CLOCKS", '{"room": 0.5}')
     with started(file, results) as process:
         wait_for(lambda: in_training(results))
