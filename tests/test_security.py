@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from finished import LEAKING, SECRETS, TOKEN, Finished
 from loopback_hub import Repository, serve
 from safetensors.torch import load_file
 from sample_records import record
@@ -115,23 +116,38 @@ def test_the_poison_works(marker: Path) -> None:
     assert marker.exists()
 
 
-# makes rows of rows, but for a rank, which it tells what no one should hear
-LEAKING = """
-import os
-
-def rows(row):
-    if "RANK" in os.environ:
-        raise ValueError("401 Unauthorized for " + os.environ["HF_TOKEN"])
-    return [row]
-"""
+def test_nothing_of_a_checkpoint_runs_on_ranks(
+    hostile: Path, write_matrix: Callable[..., Path], ranks: Any, marker: Path
+) -> None:
+    """Under each way of loading."""
+    axes = {"zero": ["zero1", "zero3"], "backbone": {"path": str(hostile)}, "steps": 2}
+    made = ranks.serve(write_matrix(axes))
+    assert [one.status for one in made.values()] == ["ok", "ok"] and not marker.exists()
 
 
+def test_a_run_starts_no_shell_and_tells_no_secret(finished: Finished) -> None:
+    """Its results are in a folder that a shell would take apart, and one of its cells fails with a secret."""
+    failure = finished.one(task="leaks").failure
+    assert failure is not None and "401 Unauthorized for ***HF_TOKEN***" in failure.exception, failure
+    assert not list(finished.folder.rglob("executed")) and not (ROOT / "executed").exists()
+    assert_silent(finished.results, finished.done.stdout + finished.done.stderr, TOKEN[3:])
+
+
+def assert_silent(results: Path, said: str, secret: str) -> None:
+    assert secret not in said
+    kept = [one for one in results.rglob("*") if one.is_file() and ".run" not in one.parts]
+    assert kept and not [one for one in kept if secret in one.read_text()]
+    others = [one for one in results.rglob(".run/**/*") if one.is_file() and secret in one.read_text(errors="replace")]
+    assert {one.name for one in others} <= {"log"}, "but for what a process prints itself"
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
 def test_nothing_of_a_checkpoint_runs_and_secrets_stay_out(
     hostile: Path, write_matrix: Callable[..., Path], tmp_path: Path, marker: Path
 ) -> None:
     """A whole run under each way of loading, into a folder that a shell would take apart; somebody says yes to all."""
     results = tmp_path / 'it\'s $(touch executed); touch executed & "x" results'
-    token = "hf_ThisIsASecretOfTheEnvironment"
     (tmp_path / "leaking.py").write_text(LEAKING)
     (tmp_path / "reviews").mkdir()
     for split in ("train", "test"):
@@ -143,7 +159,7 @@ def test_nothing_of_a_checkpoint_runs_and_secrets_stay_out(
     leaks = {"task": {"path": str(tmp_path / "task.yaml")}, "head": "linear"}
     axes = {"zero": ["zero1", "zero3"], "backbone": {"path": str(hostile)}, "steps": 2}
     file = write_matrix(axes, include=[{**axes, "zero": "zero1", **leaks}])
-    secret = {"HF_TOKEN": token, "WANDB_API_KEY": token[3:], "BENCH_DATA": str(tmp_path)}
+    secret = {**SECRETS, "BENCH_DATA": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)],
         input="y\n" * 100,
@@ -152,21 +168,14 @@ def test_nothing_of_a_checkpoint_runs_and_secrets_stay_out(
         env={**os.environ, **secret},
         cwd=tmp_path,
         check=False,
-        timeout=280,
     )
     found = {one.labels.task: one for one in records.read_all(results).records}
     assert done.returncode == 1 and found["toy-foreign-0"].status == "ok", (done.stdout[-2000:], done.stderr[-2000:])
     assert len(records.recorded(results)) == 3
     failure = found["reviews"].failure
     assert failure is not None and "401 Unauthorized for ***HF_TOKEN***" in failure.exception, failure
-    assert token[3:] not in done.stdout + done.stderr
     assert not marker.exists() and not (tmp_path / "executed").exists() and not (ROOT / "executed").exists()
-    kept = [one for one in results.rglob("*") if one.is_file() and ".run" not in one.parts]
-    assert not [one for one in kept if token[3:] in one.read_text()]
-    others = [
-        one for one in results.rglob(".run/**/*") if one.is_file() and token[3:] in one.read_text(errors="replace")
-    ]
-    assert {one.name for one in others} <= {"log"}, "but for what a process prints itself"
+    assert_silent(results, done.stdout + done.stderr, TOKEN[3:])
 
 
 def test_code_of_a_checkpoint_is_not_run_where_it_is_read(hostile: Path, expand: Expand, marker: Path) -> None:
