@@ -169,11 +169,14 @@ def test_a_wheel_works_outside_the_checkout_and_without_git(tmp_path: Path) -> N
 import sys
 sys.path.insert(0, {str(tmp_path / "site")!r})
 import bench
-from bench import board, environment, files, matrix, published
+from bench import board, environment, files, matrix, published, toy
+from bench.checkpoints import CONTENT, fingerprint
 assert bench.__file__.startswith({str(tmp_path)!r}), bench.__file__
 assert environment.commit() == (None, None)
 assert len(matrix.load("quickstart").expand()) >= 36
 assert published.figures()
+for name in toy.KINDS:
+    assert fingerprint(toy.folder(name), CONTENT) == toy.pretraining(toy.folder(name)).fingerprint, name
 assert board.page(board.Contents([])).startswith("<!doctype html>")
 print(*files.shipped_names("ds_configs", ".json"))
 """

@@ -20,6 +20,7 @@ from models import batch_for, tiny
 from transformers import LlamaForCausalLM
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from bench import toy
 from bench.backbones import parse
 from bench.cells import Cell
 from bench.engine import DTYPES, LINEAR, Engine, Partitioning, World, gathered, size
@@ -189,6 +190,8 @@ def main() -> None:
     for name in ("bert", "roberta", "gpt2", "llama", "sharded", "headless", "legacy", "differ"):
         for precision in ("fp32", "bf16") if name in TRAINED else ("fp32",):
             check_equal(folder / name, precision)
+    for name in toy.KINDS:
+        check_equal(toy.folder(name), "fp32")  # stored in fp16
     for family in ("bert", "roberta", "gpt2", "llama"):
         check_random(folder, family, world)
     check_errors(folder)
