@@ -159,7 +159,6 @@ class Session:
         try:
             if preflight:
                 cells = self._preflight(name, cells, where)
-            ready.prepare_backbones(cells, self.console)
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
         except (LaunchError, OSError) as error:

@@ -168,12 +168,15 @@ OUTSIDE = """
 import sys
 sys.path.insert(0, {site!r})
 import bench
-from bench import board, environment, files, published
+from bench import board, environment, files, published, toy
 from bench.board import claims
+from bench.checkpoints import CONTENT, fingerprint
 assert bench.__file__.startswith({site!r}), bench.__file__
 assert environment.commit() == (None, None)
 assert published.figures()
 assert claims.load()
+for name in toy.KINDS:
+    assert fingerprint(toy.folder(name), CONTENT) == toy.pretraining(toy.folder(name)).fingerprint, name
 assert board.page(board.Contents([])).startswith("<!doctype html>")
 {more}
 print(*files.shipped_names("ds_configs", ".json"))
