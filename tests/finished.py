@@ -21,7 +21,7 @@ from bench import records, toy
 from bench.records import Record
 
 TOKEN = "hf_ThisIsASecretOfTheEnvironment"
-SECRETS = {"HF_TOKEN": TOKEN, "WANDB_API_KEY": TOKEN[3:]}
+VARIABLES = {"HF_TOKEN": TOKEN, "WANDB_API_KEY": TOKEN[3:]}
 TASK = """
 name: mine
 fields: [text]
@@ -64,7 +64,7 @@ def finish(folder: Path, checkpoint: Path) -> Finished:
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)]
-        variables = {**os.environ, **QUICK, **SECRETS, "BENCH_DATA": str(folder)}
+        variables = {**os.environ, **QUICK, **VARIABLES, "BENCH_DATA": str(folder)}
         given: dict[str, Any] = {"input": "y\n" * 100, "capture_output": True, "text": True}
         return subprocess.run(command, **given, env=variables, cwd=folder, check=False)
 

@@ -189,6 +189,8 @@ def assert_right(made: Collection[Record], count: int) -> None:
 COSTS = {"backbone": "llama-3-8b", "weights": "random", "task": "random-tokens", "regime": "full", "precision": "bf16"}
 
 
+@pytest.mark.full
+@pytest.mark.timeout(1800)
 def test_states_of_a_large_model_are_the_known_ones(write_matrix) -> None:
     """8.03 billion parameters on 512 ranks: 2 bytes a weight, and 12 of optimizer a trained one."""
     axes = {key: [value] for key, value in COSTS.items()} | {

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from finished import LEAKING, SECRETS, TOKEN, Finished
+from finished import LEAKING, TOKEN, VARIABLES, Finished
 from loopback_hub import Repository, serve
 from safetensors.torch import load_file
 from sample_records import record
@@ -159,7 +159,7 @@ def test_nothing_of_a_checkpoint_runs_and_secrets_stay_out(
     leaks = {"task": {"path": str(tmp_path / "task.yaml")}, "head": "linear"}
     axes = {"zero": ["zero1", "zero3"], "backbone": {"path": str(hostile)}, "steps": 2}
     file = write_matrix(axes, include=[{**axes, "zero": "zero1", **leaks}])
-    secret = {**SECRETS, "BENCH_DATA": str(tmp_path)}
+    secret = {**VARIABLES, "BENCH_DATA": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)],
         input="y\n" * 100,
