@@ -66,10 +66,11 @@ def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
             rank.kill()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200, why: Callable[[], str] | None = None) -> None:
+    """`why`: what is said when it is waited for in vain."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, why() if why else "waited in vain"
         time.sleep(0.05)
 
 

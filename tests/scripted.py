@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import pytest
+from runs import wait_for
 
 from bench import records
 from bench.cells import Cell
 from bench.clocks import Clocks
-from bench.launchers import DeepSpeed, Group
+from bench.group import Running
+from bench.launchers import DeepSpeed, Group, Launcher
+from bench.owner import Owner
 from bench.records import Failure
 
 QUICK = Clocks().scaled(0.1)
@@ -94,3 +101,37 @@ class Scripted(DeepSpeed):
 
     def ends(self, words: str, host: str = "endings") -> None:
         (self.folder / host).write_text(words)
+
+
+SAYS = """
+import json, os, sys, time
+from pathlib import Path
+file = Path(sys.argv[1]) / f"said-{os.environ['RANK']}"
+file.with_suffix(".part").write_text(json.dumps({**os.environ, "PID": str(os.getpid())}))
+file.with_suffix(".part").rename(file)
+if os.environ["RANK"] == os.environ.get("BENCH_FAILS"):
+    sys.exit(7)
+time.sleep(1000)
+"""
+
+
+@contextlib.contextmanager
+def saying(launcher: Launcher, group: Group, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """A group as a launcher starts it, with guards as they are; its ranks write down their variables and sleep."""
+    (group.work / "says.py").write_text(SAYS)
+    monkeypatch.setenv("PYTHONPATH", f"{group.work}:{os.environ.get('PYTHONPATH', '')}")
+    lease = group.work / "lease"
+    lease.write_text(json.dumps(asdict(Owner.here("run"))))
+    running = Running(group, launcher, "says", lease, {})
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def said(running: Running) -> list[dict[str, str]]:
+    """The variables of every rank, as soon as all have started; its process id is among them."""
+    files = [running.work / f"said-{rank}" for rank in range(running.group.place.ranks)]
+    wait_for(lambda: all(file.exists() for file in files) or running.session.poll() is not None)
+    assert all(file.exists() for file in files), running.log()
+    return [json.loads(file.read_text()) for file in files]
