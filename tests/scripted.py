@@ -52,10 +52,12 @@ while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitl
         if ending == "hangs":
             heartbeat.write(work, beat._replace(state="stopped"))
             time.sleep(1000)
-        if ending != "ends":
+        if ending not in ("ends", "slowly"):
             heartbeat.write_exit(work, Exit(0, host, -9, ending.replace("_", " ")))
             heartbeat.write(work, beat._replace(state=heartbeat.ENDED))
             sys.exit(1)
+        if ending == "slowly":
+            time.sleep(0.5)
         (work / "record").write_text(cell["record"])
         Path(cell["file"]).parent.mkdir(exist_ok=True)
         os.link(work / "record", cell["file"])
@@ -71,7 +73,7 @@ class Scripted(DeepSpeed):
     `folder` holds how they end, one word for each group in the order of their starts, the last of all others: in a file
     with the name of a group's first host, else in `endings`. `parted`: all ranks start and end before their first cell;
     `mute`: they end without a word; `vanishes`: in a cell; `hangs`: it is stopped in a cell; `ends`: with its cells'
-    records; any other word is a guard's order, on which rank 0 ends in a cell.
+    records, `slowly` half a second after each other; any other word is a guard's order, on which rank 0 ends in a cell.
     """
 
     folder: Path
