@@ -58,7 +58,7 @@ def test_contract(method: dict, family: str, regularizer: dict) -> None:
     assert trainable
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2)
     losses, moved = [], set()
-    for _ in range(4):
+    for _ in range(3):
         clean = None
         for shown in passes(model, batch, regularizer):
             if clean is None:
