@@ -19,4 +19,4 @@ if [ "$tier" != full ]; then
   pyright
 fi
 # one process more than the two cores: tests that wait run beside tests that compute
-pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder -m "$tier" "$@"
+pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "$tier" "$@"

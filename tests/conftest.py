@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from matrices import Expand, defaults
+from scheduling import SHARED, scope
 
 if TYPE_CHECKING:
     from finished import Finished
@@ -24,31 +25,27 @@ if not any(Path("/dev", name).exists() for name in GPUS):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # triton reads it when it is imported
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sends tests on warm ranks, or of the finished run, to one process of xdist each: nothing is started twice.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Gives tests on warm ranks time: the first one waits for processes to start. Ranks have a limit of their own."""
+    if set(SHARED) & set(getattr(item, "fixturenames", ())) and item.get_closest_marker("timeout") is None:
+        item.add_marker(pytest.mark.timeout(1800))
 
-    The first of them waits for processes to start. Warm ranks have a limit of their own, which follows their progress.
-    """
-    for item in items:
-        for name in {"ranks", "finished"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(1800))
-    # what may take long begins first, not when all others are done
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts what may take long first: with several processes nothing long begins when all others are done."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps each file in one process, so that what one test of it has made serves the others; and each group."""
-    from xdist.scheduler import LoadGroupScheduling
+    """Keeps together what scheduling.py says."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadGroupScheduling):
+    class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).split("::", 1)[0]
+            return scope(nodeid)
 
-    return ByFile(config, log)
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

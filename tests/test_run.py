@@ -82,7 +82,6 @@ def interrupted(
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("interrupted")
 def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
     """kill -9 in the middle: that cell has a failure record, and another group goes on behind it."""
     failure = interrupted.kept[interrupted.victim].failure
@@ -94,7 +93,6 @@ def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("interrupted")
 def test_an_interrupt_stops_all_ranks(interrupted: Interrupted) -> None:
     assert interrupted.status == 130, interrupted.output
     assert "finished cells keep their records" in interrupted.output
@@ -102,7 +100,6 @@ def test_an_interrupt_stops_all_ranks(interrupted: Interrupted) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("interrupted")
 def test_the_run_after_an_interrupt_continues_and_retries_what_it_is_asked_to(interrupted: Interrupted) -> None:
     done = bench("run", interrupted.file, "--results", interrupted.results, "--retry", "failed")
     made, kept = by_name(interrupted.results), interrupted.kept
