@@ -63,7 +63,7 @@ def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
             rank.kill()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 900) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
