@@ -10,19 +10,18 @@ from collections.abc import Sequence
 
 import psutil
 
-RESOLVE_SECONDS = 3.0
 OUTSIDE = "198.51.100.1"  # RFC 5737; only asked which way it would be
 
 
-def is_here(host: str) -> bool:
-    """Whether a name or address is this machine's. A name that cannot be resolved in time is not."""
+def is_here(host: str, seconds: float) -> bool:
+    """Whether a name or address is this machine's. A name that is not resolved in so many seconds is not."""
     own = {address for addresses in interfaces().values() for address in addresses}
     return host in ("localhost", socket.gethostname()) or any(
-        is_loopback(one) or one in own for one in addresses_of(host)
+        is_loopback(one) or one in own for one in addresses_of(host, seconds)
     )
 
 
-def addresses_of(host: str, seconds: float = RESOLVE_SECONDS) -> list[str]:
+def addresses_of(host: str, seconds: float) -> list[str]:
     """What `host` resolves to, IPv4 first; nothing when it does not, or not in time."""
     found: list[tuple[bool, str]] = []
 

@@ -7,7 +7,7 @@ from typing import Any
 from bench.backbones import Backbone
 from bench.settings import InputError, Problem
 from bench.tasks import Task
-from bench.templates import tokenizer_of
+from bench.templates import tokenizer
 
 
 def tokens_of(tokenizer: Any, word: str) -> list[int]:
@@ -40,7 +40,7 @@ def check(task: Task, backbone: Backbone) -> None:
     if backbone.source == "hub":
         return
     try:
-        tokens = tokenizer_of(backbone)
+        tokens = tokenizer(backbone.checkpoint, backbone.revision)
     except (OSError, ValueError, ImportError):
         return  # that it cannot be loaded is a failure of its cells
     answer_ids(task, backbone, tokens)

@@ -39,7 +39,7 @@ class Backbone(Settings):
     source: Literal["hub", "folder", "built-in"]
     location: str  # a name on the hub, a folder, or the built-in world's name for it
     revision: str | None = None  # of the hub
-    fingerprint: str | None = None  # of the content of a folder, or of the built-in recipe
+    fingerprint: str | None = None  # of the content of a checkpoint's folder
     model_type: str
     layers: int
     lm_head: bool = True
@@ -54,6 +54,11 @@ class Backbone(Settings):
     @property
     def label(self) -> str:
         return self.name
+
+    @property
+    def checkpoint(self) -> str:
+        """What `from_pretrained` reads: a folder, or a name on the hub."""
+        return str(toy.folder(self.name)) if self.source == "built-in" else self.location
 
     @property
     def form(self) -> str:
@@ -81,7 +86,7 @@ def _built_in(name: str, model_type: str) -> Backbone:
         name=name,
         source="built-in",
         location=name,
-        fingerprint=toy.fingerprint(name),
+        fingerprint=toy.pretraining(toy.folder(name)).fingerprint,
         model_type=model_type,
         layers=toy.LAYERS,
     )

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from bench.group import Running
 from bench.guard import ORDERS, RUN_IS_GONE
 from bench.heartbeat import Beat, Exit
-from bench.launchers import Launcher
 from bench.records import Failure, Status
 
-ASKS, ASK_SECONDS = 3, 5.0
+ASKS = 3  # how often a host is asked before it is said to be gone
 TOLD = 3  # exit status of a rank that has told how its cell failed
 STOPPED = ("stopped", "tracing-stop")  # states of a process that does not run
 
@@ -32,19 +31,19 @@ def unreachable(group: Running) -> list[str]:
     """Those of its hosts that do not answer, asked some times; takes up to a minute when there are any."""
     left = list(group.group.place.hosts)
     for ask in range(ASKS):
-        time.sleep(ASK_SECONDS if ask else 0)
+        time.sleep(group.clocks.ask_again if ask else 0)
         with ThreadPoolExecutor(len(left)) as pool:
-            answers = list(pool.map(lambda host: _answers(group.launcher, host), left))
+            answers = list(pool.map(lambda host: _answers(group, host), left))
         left = [host for host, answer in zip(left, answers, strict=True) if not answer]
         if not left:
             break
     return left
 
 
-def _answers(launcher: Launcher, host: str) -> bool:
+def _answers(group: Running, host: str) -> bool:
     """One that cannot be asked is not said to be gone."""
     try:
-        return launcher.reachable(host)
+        return group.launcher.reachable(host, group.clocks)
     except (OSError, KeyError):  # no process could be started; this user has no name
         return True
 

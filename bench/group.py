@@ -11,8 +11,9 @@ import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import files, heartbeat, remote
 from bench.heartbeat import Beat, Exit
@@ -20,10 +21,11 @@ from bench.launchers import Group, Launcher, forwarded
 from bench.processes import Session
 from bench.schedule import Place
 
+if TYPE_CHECKING:
+    from bench.launch import Launch
+
 PORTS = range(20000, 32000)  # below those that systems give out by themselves
 READ_SECONDS = 0.004  # that reading what one rank tells may take on a slow disk
-STILL_SECONDS = 30.0  # between two looks: where it is longer, this process or the storage stood still, not the ranks
-END_SECONDS = 10.0  # that ranks have to end in when they are told to
 HERE = "localhost"  # the host of a run without a hostfile
 
 
@@ -32,7 +34,7 @@ class Running:
 
     def __init__(self, group: Group, launcher: Launcher, module: str, lease: Path, head: Mapping[str, Any]):
         """`lease`: of the run, whose end is theirs; `head`: what the module finds in group.json, too."""
-        self.group, self.launcher, self.work = group, launcher, group.work
+        self.group, self.launcher, self.work, self.clocks = group, launcher, group.work, group.clocks
         self.beats: list[Beat] = []
         self.exits: list[Exit] = []
         self.news = self.exited = time.monotonic()  # when a rank made progress, and when the first of them ended
@@ -47,6 +49,7 @@ class Running:
             "port": group.port,
             "arguments": group.arguments,
             "lease": str(lease),
+            "clocks": asdict(group.clocks),
             "devices": os.environ.get("CUDA_VISIBLE_DEVICES") if group.place.hosts == (HERE,) else None,
             "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone
             **head,
@@ -56,7 +59,8 @@ class Running:
         files.write(self.work / "queue.jsonl", "")
         files.write(self.work / "group.json", json.dumps(described), mode=0o600)
         own = {name: one for name, one in os.environ.items() if not name.startswith(launcher.hides)}
-        self.session = Session(launcher.command(group), self.work / "log", own | launcher.variables(group))
+        variables = own | launcher.variables(group)
+        self.session = Session(launcher.command(group), self.work / "log", variables, group.clocks)
 
     def feed(self, line: Mapping[str, Any]) -> None:
         """One more line of the queue, which every rank reads: all of it, or none where there is no room."""
@@ -78,7 +82,7 @@ class Running:
         if [beat.marks for beat in beats] != [beat.marks for beat in self.beats]:
             self.news = self.seen
         else:
-            self.news += max(0.0, self.seen - before - STILL_SECONDS)
+            self.news += max(0.0, self.seen - before - self.clocks.still)
         self.beats = beats
         if len(exits := heartbeat.read_exits(self.work, beats)) > len(self.exits):
             self.exited = self.exited if self.exits else time.monotonic()
@@ -92,7 +96,7 @@ class Running:
     @property
     def over(self) -> bool:
         """Whether nothing more is to be expected of it: it ended, or ranks failed and the others had time to tell."""
-        waited = time.monotonic() - self.exited > END_SECONDS
+        waited = time.monotonic() - self.exited > self.clocks.end
         return self.session.poll() is not None or (self.failing and waited)
 
     def stop(self, why: str) -> None:
@@ -104,15 +108,15 @@ class Running:
     def end(self, lost: Sequence[str] = ()) -> None:
         """Until it has ended, on all hosts but those that are `lost`. Its variables go: secrets may be among them."""
         self.stop("the run is done with it")
-        self.session.end(0 if set(self.group.place.hosts) <= set(lost) else END_SECONDS)
-        end = time.monotonic() + END_SECONDS
+        self.session.end(0 if set(self.group.place.hosts) <= set(lost) else self.clocks.end)
+        end = time.monotonic() + self.clocks.end
         while True:
             self.looked = float("-inf")
             self.look()
             left = [beat for beat in self.beats if beat.state != heartbeat.ENDED and beat.host not in lost]
             if not left or self.launcher.ends_by_signal(self.group) or time.monotonic() > end:
                 break
-            time.sleep(0.1)  # their slots are not free before
+            time.sleep(self.clocks.poll)  # their slots are not free before
         with contextlib.suppress(OSError):
             (self.work / "group.json").unlink()
 
@@ -123,21 +127,14 @@ class Running:
         return content[-lines:]
 
 
-def planned(
-    place: Place,
-    slots: Mapping[str, int],
-    work: Path,
-    arguments: tuple[str, ...],
-    taken: set[int],
-    launcher: Launcher,
-) -> Group:
-    """`taken`: ports of other groups of this run."""
+def planned(place: Place, slots: Mapping[str, int], work: Path, how: Launch, taken: set[int]) -> Group:
+    """`taken`: ports of other groups of this run. OSError when nobody knows where its first host is."""
     first = place.hosts[0]
-    here = remote.is_here(first)
+    here = remote.is_here(first, how.clocks.resolve)
     alone = here and len(place.hosts) == 1
-    address = "127.0.0.1" if alone else launcher.address(first)
+    address = "127.0.0.1" if alone else how.launcher.address(first, how.clocks)
     of_hosts = {host: slots[host] for host in place.hosts}
-    return Group(place, of_hosts, work.resolve(), address, _port(here, taken), arguments)
+    return Group(place, of_hosts, work.resolve(), address, _port(here, taken), how.arguments, how.clocks)
 
 
 def _port(here: bool, taken: set[int]) -> int:

@@ -24,13 +24,11 @@ from typing import Any
 import psutil
 
 from bench import heartbeat
+from bench.clocks import Clocks
 from bench.heartbeat import Beat, Exit
 from bench.owner import Owner
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
-LOOK_SECONDS = 0.2
-BEAT_SECONDS = 1.0
-ORPHAN_LOOKS = 30  # at a lease that stands still, one a beat: less than others wait before they take the run's cells
 LAUNCHER_IS_GONE, RUN_IS_GONE = "its launcher is gone", "the run that started it is gone"
 ORDERS = (LAUNCHER_IS_GONE, RUN_IS_GONE)  # why a guard itself ends its rank
 # how a launcher tells a rank which one it is, where it is not deepspeed's own
@@ -77,7 +75,8 @@ class Guard:
 
     def __init__(self, work: Path, group: Mapping[str, Any], variables: dict[str, str]):
         self.work, self.module, self.variables = work, str(group["module"]), variables
-        self.lease = Lease(Path(group["lease"]))
+        self.clocks = Clocks(**group["clocks"])
+        self.lease = Lease(Path(group["lease"]), round(self.clocks.orphan / self.clocks.beat))
         self.parent = os.getppid()
         rank = int(variables["RANK"])
         self.beat = Beat(rank, str(group["ranks"][rank][0]))
@@ -111,7 +110,7 @@ class Guard:
         process, told, rest = psutil.Process(child.pid), float("-inf"), b""
         while (code := child.poll()) is None:
             rest = self._listen(reading, rest)
-            if time.monotonic() - told >= BEAT_SECONDS:
+            if time.monotonic() - told >= self.clocks.beat:
                 told = time.monotonic()
                 with contextlib.suppress(psutil.Error):
                     self.beat = self.beat._replace(state=process.status())
@@ -119,10 +118,10 @@ class Guard:
                 self.order = self.order or self._order()
             if self.order:
                 _kill(child)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.clocks.look)
         self._listen(reading, rest)
         if code < 0 and not self.order:
-            time.sleep(LOOK_SECONDS)  # what ends the rank and this may reach the rank first
+            time.sleep(self.clocks.look)  # what ends the rank and this may reach the rank first
         return code
 
     def _listen(self, reading: int, rest: bytes) -> bytes:
@@ -152,8 +151,8 @@ class Guard:
 class Lease:
     """Of the run, which touches it as long as it lasts."""
 
-    def __init__(self, file: Path):
-        self.file = file
+    def __init__(self, file: Path, most: int):
+        self.file, self.most = file, most  # looks at it for which it may stay as it is
         self.owner: Owner | None = None
         self.changed, self.looks = 0, 0  # when it was touched last, and how often it was seen like that
 
@@ -170,7 +169,7 @@ class Lease:
             changed = self.changed
         if changed != self.changed:
             self.changed, self.looks = changed, 0
-        return self.looks > ORPHAN_LOOKS or (self.owner is not None and self.owner.ended())
+        return self.looks > self.most or (self.owner is not None and self.owner.ended())
 
 
 def _die_with_parent() -> None:

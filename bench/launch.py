@@ -20,6 +20,7 @@ from typing import Any
 
 from bench import group, launchers, records
 from bench.cells import Cell
+from bench.clocks import Clocks
 from bench.group import HERE, Running
 from bench.hostfile import read_hostfile
 from bench.launchers import Group, Launcher
@@ -28,9 +29,6 @@ from bench.records import Predicted, Record
 from bench.remote import is_here
 from bench.schedule import Lane, Pool
 from bench.settings import InputError, Problem
-
-POLL_SECONDS = 0.1
-TIMEOUT_SECONDS = 600.0
 
 
 class LaunchError(RuntimeError):
@@ -61,7 +59,7 @@ class Launch:
     hostfile: Path | None = None
     arguments: tuple[str, ...] = ()  # further ones for what starts the ranks
     launcher: Launcher = field(default_factory=launchers.DeepSpeed)
-    timeout: float = TIMEOUT_SECONDS  # seconds without progress after which a group is ended
+    clocks: Clocks = Clocks()  # how long everything waits
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
@@ -77,7 +75,7 @@ class Launch:
             where = str(self.hostfile or ("this machine" if named is None else self.launcher.name))
             message = f"found {sum(found.values())}, expected at least {widest}"
             raise InputError(where, [Problem("slots", message)])
-        elsewhere = len(found) > 1 or not is_here(next(iter(found)))
+        elsewhere = len(found) > 1 or not is_here(next(iter(found)), self.clocks.resolve)
         if elsewhere and (missing := self.launcher.missing()) is not None:
             raise InputError("command line", [Problem(f"--launcher {self.launcher.name}", missing)])
         return found
@@ -114,7 +112,7 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     hosts = launch.hosts(max((cell.ranks for cell in cells), default=1))
     folder = run_folder(launch.results)
     with (
-        Leases(launch.results, folder) as leases,
+        Leases(launch.results, folder, launch.clocks) as leases,
         Run(launch, Pool(hosts), folder, leases, watch) as made,
     ):
         made.serve(cells)
@@ -128,12 +126,12 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
     hosts = launch.hosts(ranks)
     place = Pool(hosts).place(Lane(ranks))
     assert place is not None, "that it fits was checked"
-    made = group.planned(place, hosts, work, launch.arguments, set(), launch.launcher)
-    with Leases(launch.results, work.parent) as leases:
+    made = group.planned(place, hosts, work, launch, set())
+    with Leases(launch.results, work.parent, launch.clocks) as leases:
         running = Running(made, launch.launcher, module, leases.lease, {})
         try:
             while running.session.poll() is None:
-                time.sleep(POLL_SECONDS)
+                time.sleep(launch.clocks.poll)
                 look()
         finally:
             running.end()

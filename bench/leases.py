@@ -25,10 +25,8 @@ from pathlib import Path
 from types import TracebackType
 
 from bench import files
+from bench.clocks import Clocks
 from bench.owner import Owner
-
-LEASE_SECONDS = 60.0
-TOUCHES = 12  # in these seconds
 
 
 class Leases:
@@ -37,10 +35,11 @@ class Leases:
     `run` is the run's own folder below results/.run. OSError when the lease or a claim cannot be written.
     """
 
-    def __init__(self, results: Path, run: Path, seconds: float = LEASE_SECONDS):
+    def __init__(self, results: Path, run: Path, clocks: Clocks):
         self.folder = results / ".run" / "claims"
         self.lease = run / "lease"
-        self._pause = seconds / TOUCHES
+        self._pause = clocks.touch
+        self._most = round(clocks.lease / clocks.touch)  # touches of its own for which another lease may stay as it is
         self._mine: dict[str, Path] = {}  # claim of each cell
         self._seen: dict[str, tuple[int, int]] = {}  # of each other run: its last change, and _touches at that time
         self._touches = 0
@@ -173,7 +172,7 @@ class Leases:
         before = self._seen.get(run)
         if before is None or before[0] != changed:
             before = self._seen[run] = (changed, self._touches)
-        return self._touches - before[1] > TOUCHES
+        return self._touches - before[1] > self._most
 
     def _touch(self) -> None:
         """Shows that this run goes on; needs no space on the disk."""

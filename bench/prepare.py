@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import data, random_tokens, toy
+from bench import data, random_tokens
 from bench.answer_words import answer_ids, tokens_of
-from bench.backbones import Backbone
 from bench.batches import EVALUATION_BATCH, collate
 from bench.cells import Cell, identity_json
 from bench.engine import DTYPES, Partitioning
@@ -55,7 +54,7 @@ def prepare(cell: Cell, device: torch.device = CPU) -> tuple[Tuned, Encodings]:
         stack = load_random(cell.backbone, DTYPES[cell.precision], device, weights, partitioning, cell.attention)
         encodings = draw(cell, stack, EVALUATION_BATCH * cell.ranks)
     else:
-        location = locate(cell.backbone)
+        location = cell.backbone.checkpoint
         stack = load(cell.backbone, location, partitioning, cell.attention)
         plain = cell.head.kind == "linear"
         length = min(cell.max_length, stack.max_text)
@@ -92,10 +91,6 @@ def draw(cell: Cell, stack: Stack, each: int) -> Encodings:
     texts = {split: [data.Example((), one.label) for one in encoded] for split, encoded in made.items()}
     splits = data.Splits(**texts, parts={}, chosen=([], []), sample="", data="", origin="random")
     return Encodings(**made, splits=splits, answer_ids=[*random_tokens.ANSWERS], vocabulary=words, templater=None)
-
-
-def locate(backbone: Backbone) -> str:
-    return str(toy.ensure(backbone.name)) if backbone.source == "built-in" else backbone.location
 
 
 def vocabulary(cell: Cell, location: str, rows: int) -> Vocabulary:

@@ -10,13 +10,17 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from bench.clocks import Clocks
+
+LOOK_SECONDS = 0.05  # between two looks at what has to end, which a look costs nothing
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Session:
     """What starts the ranks of a group here, in a session of its own with all that it starts."""
 
-    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str]):
+    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str], clocks: Clocks):
+        self._clocks = clocks
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 arguments,
@@ -41,7 +45,7 @@ class Session:
         with deaf():
             if not self._wait(seconds):
                 self.signal(signal.SIGKILL)
-                self._wait(10)
+                self._wait(self._clocks.killed)
             self._process.wait()
 
     def _wait(self, seconds: float) -> bool:
@@ -53,7 +57,7 @@ class Session:
                 os.killpg(self._process.pid, 0)
             except ProcessLookupError:
                 return True
-            time.sleep(0.05)
+            time.sleep(LOOK_SECONDS)
         return False
 
 

@@ -1,20 +1,11 @@
-"""What must be in order before processes start: the environment, the data, the answer words, the built-in backbones."""
+"""What must be in order before processes start: the environment, the weights, the data, the answer words."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-
-from rich.console import Console
-from rich.progress import Progress
-
-from bench import answer_words, cards, data, files, toy
+from bench import answer_words, cards, data
 from bench.cards import Card
 from bench.cells import Cell, identity_json
 from bench.checkpoints import has_safetensors
-from bench.launch import LaunchError
 from bench.settings import InputError, Problem
 
 
@@ -80,38 +71,3 @@ def check_answer_words(cells: list[Cell]) -> None:
             Problem(f"{error.file}: {one.path}", one.message) for error in problems.values() for one in error.problems
         ]
         raise InputError("answer words", faults)
-
-
-def prepare_backbones(cells: list[Cell], console: Console) -> None:
-    """Trains the built-in backbones that are not in the cache yet, side by side."""
-    names = sorted({cell.backbone.name for cell in cells if cell.backbone.source == "built-in"})
-    missing = [name for name in names if not toy.folder(name).is_dir()]
-    if not missing:
-        return
-    console.print(f"training {' and '.join(missing)}, once; kept in {files.cache()}", highlight=False)
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", "bench.toy", name],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in missing
-    }
-    with Progress(console=console, disable=not console.is_terminal) as bar, ThreadPoolExecutor() as pool:
-        list(pool.map(lambda item: _follow(bar, *item), processes.items()))
-
-
-def _follow(bar: Progress, name: str, process: subprocess.Popen[str]) -> None:
-    """Shows the steps a training process prints, until it ends. LaunchError has what it said when it failed."""
-    task = bar.add_task(name, total=None)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if step := re.fullmatch(r"(\d+)/(\d+)\n", line):  # libraries print too
-                bar.update(task, completed=int(step[1]), total=int(step[2]))
-        _, said = process.communicate()
-    finally:
-        process.kill()
-    if process.returncode != 0:
-        raise LaunchError(f"training {name} failed:\n{said[-2000:]}")

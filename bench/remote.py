@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.addresses import addresses_of, is_here, is_loopback, own_address
+from bench.clocks import Clocks
 
-NO_QUESTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5")  # first, since the first value that ssh gets counts
+# first, since the first value that ssh gets counts; ssh takes whole seconds, and what it starts has a limit of its own
+NO_QUESTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
 PDSH_DEFAULT = "-2 -a -x %h"  # pdsh leaves out its -l%u where the user is the same, for ssh's own configuration
-REACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,24 @@ def run_here(command: Sequence[str], seconds: float, stdin: str = "") -> Done:
         return Done(code, out.read().decode(errors="replace"), error.read().decode(errors="replace"))
 
 
-def reachable(host: str) -> bool:
+def reachable(host: str, clocks: Clocks) -> bool:
     """Whether `host` runs commands of ours without a password; this machine does."""
-    return is_here(host) or run_on(host, ["true"], REACH_SECONDS).code == 0
+    return is_here(host, clocks.resolve) or run_on(host, ["true"], clocks.reach).code == 0
 
 
-def address_of(host: str) -> str:
+def address_of(host: str, clocks: Clocks) -> str:
     """Where the other hosts reach `host`: what its name resolves to.
 
     If that is loopback, as the own name often is, an address of this machine's: of the interface that
     NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names, else of the default route, else the first. What only ssh's
     configuration knows is asked itself. OSError when there is none.
     """
-    found = addresses_of(host)
+    found = addresses_of(host, clocks.resolve)
     if outer := [one for one in found if not is_loopback(one)]:
         return outer[0]
-    if found or is_here(host):
+    if found or is_here(host, clocks.resolve):
         return own_address()
-    for word in run_on(host, ["hostname", "-I"], REACH_SECONDS).output.split():
+    for word in run_on(host, ["hostname", "-I"], clocks.reach).output.split():
         with contextlib.suppress(ValueError):  # what a shell prints at its start
             return str(ipaddress.ip_address(word))
     raise OSError(f"{host}: its name resolves to no address, and ssh does not reach it either")

@@ -21,7 +21,6 @@ from bench.schedule import Lane, Place, Pool
 from bench.waiting import Waiting
 
 AHEAD = 2  # cells that a group has at a time, so that it never waits for the next one, while there are many
-PROBE_SECONDS = 20.0  # without progress, after which its hosts are asked whether they are there
 STARTS = 2  # how often in a row processes may die before their first cell, on one host
 ONCE_MORE = 1  # how often a cell is run again that lost its host, or whose end no rank had a part in
 DESERTED = 3  # how often a cell may lose its ranks to a run that stands still
@@ -90,7 +89,7 @@ class Run:
             for one in self.groups:
                 self._feed(one)
             self._start()
-            time.sleep(launch.POLL_SECONDS)
+            time.sleep(self.how.clocks.poll)
 
     def _drop_impossible(self) -> None:
         """Cells for which too few slots are left, now that hosts were set aside."""
@@ -119,7 +118,7 @@ class Run:
         work = Path(self.waiting.patiently(lambda: tempfile.mkdtemp(dir=self.folder, prefix="group-")))
         taken = {one.running.group.port for one in self.groups}
         try:
-            planned = group.planned(place, self.slots, work, self.how.arguments, taken, self.how.launcher)
+            planned = group.planned(place, self.slots, work, self.how, taken)
         except OSError as error:  # nobody knows where that host is
             self.pool.free(place)
             self._lose(place.hosts[0], str(error))
@@ -155,10 +154,10 @@ class Run:
         self._tell(one)
         recorded = self._collect(one)
         over = one.running.over or (one.running.failing and recorded)
-        if over or (one.idle > PROBE_SECONDS and one.cells and self._hosts_lost(one)):
+        if over or (one.idle > self.how.clocks.silence and one.cells and self._hosts_lost(one)):
             self._settle(one)
-        elif one.idle > one.limit(self.how.timeout) and (one.cells or one.closed):
-            one.stall = Stall(one.limit(self.how.timeout), one.running.beats)
+        elif one.idle > one.limit(self.how.clocks.timeout) and (one.cells or one.closed):
+            one.stall = Stall(one.limit(self.how.clocks.timeout), one.running.beats)
             self._settle(one)
 
     def _tell(self, one: Serving) -> None:
@@ -181,7 +180,8 @@ class Run:
     def _hosts_lost(self, one: Serving) -> bool:
         """Whether some of its hosts do not answer any more; they are asked in the background, now and then."""
         one.lost = one.lost or self._known_gone(one)
-        if not one.lost and one.probe is None and time.monotonic() - one.probed > PROBE_SECONDS:
+        since = time.monotonic() - one.probed
+        if not one.lost and one.probe is None and since > self.how.clocks.silence:
             one.probe = self.probes.submit(endings.unreachable, one.running)
         if one.probe is not None and one.probe.done():
             one.lost, one.probe, one.probed = one.probe.result(), None, time.monotonic()

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bench import board, cards, files, launch, launchers, matrix, ready, records, retry, sources
 from bench.cells import Cell
+from bench.clocks import Clocks
 from bench.launch import Launch, LaunchError
 from bench.progress import Display
 from bench.settings import InputError, Problem
@@ -42,16 +43,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Where:
-    """On which hosts, by what, and for how long without progress."""
+    """On which hosts, by what, and how long it waits."""
 
     hostfile: Path | None = None
     arguments: tuple[str, ...] = ()
     launcher: str = launchers.DEFAULT
-    timeout: float = launch.TIMEOUT_SECONDS
+    clocks: Clocks = Clocks()
 
     def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
         launcher = launchers.chosen(self.launcher, results)
-        return Launch(results, self.hostfile, self.arguments, launcher, self.timeout, exclusive)
+        return Launch(results, self.hostfile, self.arguments, launcher, self.clocks, exclusive)
 
 
 @dataclass
@@ -158,7 +159,6 @@ class Session:
         try:
             if preflight:
                 cells = self._preflight(name, cells, where)
-            ready.prepare_backbones(cells, self.console)
             with Display(self.console, len(cells)) as display:
                 launch.run(cells, where, display)
         except (LaunchError, OSError) as error:

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import toy
-from bench.backbones import Backbone
 from bench.settings import InputError, Problem
 from bench.tasks import Task
 
@@ -191,12 +189,6 @@ def _pieces(template: str) -> list[tuple[str, int, int, str | None]]:
         (literal, len(literal) - len(literal.lstrip()), len(literal.strip()), name)
         for literal, name, _, _ in string.Formatter().parse(template)
     ]
-
-
-def tokenizer_of(backbone: Backbone) -> Any:
-    """Without training a built-in backbone that is not in the cache yet."""
-    built_in = backbone.source == "built-in"
-    return toy.tokenizer(backbone.name) if built_in else tokenizer(backbone.location, backbone.revision)
 
 
 @functools.lru_cache(maxsize=8)

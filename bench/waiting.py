@@ -15,8 +15,6 @@ from bench.records import Failure, Record, Status
 from bench.schedule import Lane
 
 T = TypeVar("T")
-LOOK_ELSEWHERE_SECONDS = 2.0
-WRITE_SECONDS = 5.0  # until the next try where there is no room
 
 
 class Waiting:
@@ -75,7 +73,7 @@ class Waiting:
 
     def look_elsewhere(self) -> None:
         """Cells of other runs: some have their record meanwhile, some lost the run that had them."""
-        if not self.elsewhere or time.monotonic() - self.looked < LOOK_ELSEWHERE_SECONDS:
+        if not self.elsewhere or time.monotonic() - self.looked < self.how.clocks.elsewhere:
             return
         self.looked = time.monotonic()
         claimed = self.leases.claimed()
@@ -101,7 +99,7 @@ class Waiting:
                 if error.errno not in files.PASSING:
                     raise
                 self.note(f"{self.how.results} cannot be written ({error.strerror}): waiting")
-                time.sleep(WRITE_SECONDS)
+                time.sleep(self.how.clocks.room)
 
     def _finished(self, cell: Cell) -> Record | None:
         """Lets go of a cell, and tells of its record; None if that cannot be read."""

@@ -24,6 +24,7 @@ import torch
 
 from bench import files, records, sources
 from bench.cells import Cell, rebuild
+from bench.clocks import Clocks
 from bench.engine import World
 from bench.heartbeat import pulse
 from bench.profiler import PhaseClock
@@ -34,9 +35,6 @@ from bench.train import Diverged, Progress, run_cell
 MAX_CELLS = 200  # of one group: every engine leaves a little behind
 MAX_LEAK_BYTES = 2 * 2**30  # growth of a rank's resident memory since its first cell
 FAILED = 3  # exit status after a failure
-ECHO_SECONDS = 10  # DeepSpeed's launcher looks at its processes once a second
-QUEUE_SECONDS = 0.02
-WRITE_SECONDS = 5
 # of torch's allocators, of CUDA in other calls, of cuBLAS, of the operating system
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|_ALLOC_FAILED", re.IGNORECASE)
 
@@ -44,14 +42,14 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     group = json.loads((folder / "group.json").read_text("utf-8"))
-    results = Path(group["results"])
+    results, clocks = Path(group["results"]), Clocks(**group["clocks"])
     launcher = str(group["launcher"])
     started = {"alone": group["alone"], "launcher": "deepspeed" if launcher == "pdsh" else launcher}
     sources.use(group["commits"])
     world = World.join()
     base: int | None = None
-    for number, line in enumerate(queue(folder / "queue.jsonl"), 1):
-        serve(rebuild(line["cell"]), world, results, line, started)
+    for number, line in enumerate(queue(folder / "queue.jsonl", clocks), 1):
+        serve(rebuild(line["cell"]), world, results, line, started, clocks)
         gc.collect()
         if number == 1:
             gc.freeze()  # what the libraries are made of, which every collection and every ledger would look through
@@ -64,7 +62,7 @@ def main() -> None:
     world.leave()
 
 
-def queue(file: Path) -> Iterator[dict[str, Any]]:
+def queue(file: Path, clocks: Clocks) -> Iterator[dict[str, Any]]:
     """The lines of the queue, as they come, to its end."""
     position = 0
     while True:
@@ -77,10 +75,10 @@ def queue(file: Path) -> Iterator[dict[str, Any]]:
                 return
             yield line
         if not whole:
-            time.sleep(QUEUE_SECONDS)
+            time.sleep(clocks.queue)
 
 
-def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any]) -> None:
+def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any], clocks: Clocks) -> None:
     """Runs one cell and writes its record. A failure ends the process, after its record is written.
 
     `line` has, for the record, what a dry run gave and the runs before that ended with a host, and `how`
@@ -98,17 +96,17 @@ def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: di
     except Exception as error:  # whatever it was, it is this cell's result
         traceback.print_exc()
         if is_echo(error):
-            time.sleep(ECHO_SECONDS)
+            time.sleep(clocks.echo)
             os._exit(FAILED)
         failure = describe(error, clock.current, world)
-        end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known))
+        end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known), clocks)
     if record is not None:
         assert record.environment is not None
         known["environment"] = record.environment.model_copy(update=how)
-        write(results, record.model_copy(update=known))
+        write(results, record.model_copy(update=known), clocks)
 
 
-def write(results: Path, record: Record) -> None:
+def write(results: Path, record: Record, clocks: Clocks) -> None:
     """As soon as there is room for it: what was measured is not lost to a full disk."""
     while True:
         try:
@@ -119,7 +117,7 @@ def write(results: Path, record: Record) -> None:
                 raise
             where = f"{records.path(results, record.name)} cannot be written ({error.strerror}): waiting"
             pulse.tell(phase="write", trouble=where)
-            time.sleep(WRITE_SECONDS)
+            time.sleep(clocks.room)
 
 
 def is_echo(error: Exception) -> bool:
@@ -133,9 +131,9 @@ def is_echo(error: Exception) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo/transport" in text
 
 
-def end(results: Path, record: Record) -> NoReturn:
+def end(results: Path, record: Record, clocks: Clocks) -> NoReturn:
     """The first rank to fail writes the record; the others hang in a collective and are ended by the launcher."""
-    write(results, record)
+    write(results, record, clocks)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(FAILED)  # teardown would wait for ranks that are stuck

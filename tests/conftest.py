@@ -26,7 +26,7 @@ if not any(Path("/dev", name).exists() for name in GPUS):
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on warm ranks, or of the finished run, go to one process of xdist each, so that nothing is started twice.
+    """Sends tests on warm ranks, or of the finished run, to one process of xdist each: nothing is started twice.
 
     The first of them waits for processes to start. Warm ranks have a limit of their own, which follows their progress.
     """
@@ -35,6 +35,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(name))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(1800))
+    # what may take long begins first, not when all others are done
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps each file in one process, so that what one test of it has made serves the others; and each group."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::", 1)[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 """Reads tasks in a process of its own, since HF_HOME and HF_ENDPOINT are read when the libraries are imported.
 
-`python hub_script.py CASES`: a JSON list of {hub: {...}, labels: [...], parts: [...], commits: {...}}; prints what
-each gives, as JSON lines.
+`python hub_script.py CASES`: a JSON list of {hub: {...}, labels: [...], parts: [...], commits: {...}, data: ...},
+where data is a folder for BENCH_DATA; prints what each gives, as JSON lines.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from bench import data, sources
@@ -15,6 +16,9 @@ from bench.tasks import Hub, Task
 
 
 def outcome(case: dict) -> dict:
+    os.environ.pop("BENCH_DATA", None)
+    if "data" in case:
+        os.environ["BENCH_DATA"] = case["data"]
     sources.use(case.get("commits", {}))
     labels = tuple(case.get("labels", (0, 1)))
     task = Task(

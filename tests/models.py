@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
-from transformers import (
-    AlbertConfig,
-    AlbertForMaskedLM,
-    BertConfig,
-    BertForMaskedLM,
-    DebertaV2Config,
-    DebertaV2ForMaskedLM,
-    GemmaConfig,
-    GemmaForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    OPTConfig,
-    OPTForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    RobertaConfig,
-    RobertaForMaskedLM,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import PreTrainedModel
 
 from bench.stack import Batch, Stack
 
@@ -93,30 +70,44 @@ NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 
 # every architecture the stacks walk, with the settings that make its walk special
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
-    "bert": lambda: BertForMaskedLM(BertConfig(**ENCODER, type_vocab_size=2)),
-    "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**ENCODER, type_vocab_size=1, pad_token_id=1)),
-    "albert": lambda: AlbertForMaskedLM(AlbertConfig(**ENCODER, embedding_size=16, pad_token_id=0)),
-    "deberta": lambda: DebertaV2ForMaskedLM(DebertaV2Config(**ENCODER, **DEBERTA)),
-    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2, **NO_DROPOUT)),
-    "opt": lambda: OPTForCausalLM(OPTConfig(**OPT)),
-    "opt-350m": lambda: OPTForCausalLM(OPTConfig(**OPT | {"word_embed_proj_dim": 16}, do_layer_norm_before=False)),
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=4)),
-    "qwen2": lambda: Qwen2ForCausalLM(
-        Qwen2Config(**LLAMA, use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    "bert": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**ENCODER, type_vocab_size=2)),
+    "roberta": lambda: transformers.RobertaForMaskedLM(
+        transformers.RobertaConfig(**ENCODER, type_vocab_size=1, pad_token_id=1)
     ),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMA, head_dim=8)),
-    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**LLAMA, head_dim=16)),
-    "t5": lambda: T5ForConditionalGeneration(T5Config(**T5)),
-    "t5-v1.1": lambda: T5ForConditionalGeneration(
-        T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    "albert": lambda: transformers.AlbertForMaskedLM(
+        transformers.AlbertConfig(**ENCODER, embedding_size=16, pad_token_id=0)
+    ),
+    "deberta": lambda: transformers.DebertaV2ForMaskedLM(transformers.DebertaV2Config(**ENCODER, **DEBERTA)),
+    "gpt2": lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(**GPT2, **NO_DROPOUT)),
+    "opt": lambda: transformers.OPTForCausalLM(transformers.OPTConfig(**OPT)),
+    "opt-350m": lambda: transformers.OPTForCausalLM(
+        transformers.OPTConfig(**OPT | {"word_embed_proj_dim": 16}, do_layer_norm_before=False)
+    ),
+    "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)),
+    "mistral": lambda: transformers.MistralForCausalLM(transformers.MistralConfig(**LLAMA, sliding_window=4)),
+    "qwen2": lambda: transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(**LLAMA, use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    ),
+    "qwen3": lambda: transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**LLAMA, head_dim=8)),
+    "gemma": lambda: transformers.GemmaForCausalLM(transformers.GemmaConfig(**LLAMA, head_dim=16)),
+    "t5": lambda: transformers.T5ForConditionalGeneration(transformers.T5Config(**T5)),
+    "t5-v1.1": lambda: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     ),
 }
 
 
 def tiny(family: str) -> PreTrainedModel:
+    model, state = made(family)
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
+
+
+@functools.cache
+def made(family: str) -> tuple[PreTrainedModel, torch.Tensor]:
+    """Once; and the state of the random numbers after it."""
     torch.manual_seed(1)
-    return MODELS[family]().eval()
+    return MODELS[family]().eval(), torch.get_rng_state()
 
 
 def batch_for(model: PreTrainedModel, lengths: tuple[int, ...] = (9, 12, 5), classes: int = 2) -> Batch:

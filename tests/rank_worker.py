@@ -13,19 +13,21 @@ from typing import Any
 
 from bench import files, sources, worker
 from bench.cells import rebuild
+from bench.clocks import Clocks
 from bench.engine import World
 from bench.heartbeat import pulse
 
 
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
+    clocks = Clocks(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
     sources.use({})
     world = World.join()
-    for number, line in enumerate(worker.queue(folder / "queue.jsonl"), 1):
+    for number, line in enumerate(worker.queue(folder / "queue.jsonl", clocks), 1):
         if "call" in line:
             call(line, world)
         else:
-            worker.serve(rebuild(line["cell"]), world, Path(line["results"]), line, {"launcher": "deepspeed"})
+            worker.serve(rebuild(line["cell"]), world, Path(line["results"]), line, {"launcher": "deepspeed"}, clocks)
         gc.collect()
         if number == 1:
             gc.freeze()  # as bench.worker does

@@ -54,7 +54,7 @@ class Ranks:
     def __init__(self, folder: Path):
         self.folder, self.how = folder, Launch(folder, launcher=Here(folder))
         self.run = launch.run_folder(folder)
-        self.leases = Leases(folder, self.run)
+        self.leases = Leases(folder, self.run, self.how.clocks)
         self.warm: dict[int, Running] = {}  # by the number of its ranks
         self.variables = variables()
         self.calls = 0
@@ -126,7 +126,7 @@ class Ranks:
                 if (ended or still) and not done():
                     how = "ended" if ended else f"made no progress for {STILL_SECONDS:g} s: {running.beats}"
                     raise AssertionError("\n".join([f"the group of {size} ranks {how}", *running.log(60)]))
-                time.sleep(launch.POLL_SECONDS / 2)
+                time.sleep(self.how.clocks.poll / 2)
         except BaseException:  # also of a test that is stopped: its ranks may be in the middle of anything
             self._end(size)
             raise
@@ -142,7 +142,7 @@ class Ranks:
         assert place is not None
         work = Path(tempfile.mkdtemp(dir=self.run, prefix=f"group-{size}-"))
         taken = {one.group.port for one in self.warm.values()}
-        planned = group.planned(place, hosts, work, (), taken, self.how.launcher)
+        planned = group.planned(place, hosts, work, self.how, taken)
         self.warm[size] = Running(planned, self.how.launcher, "rank_worker", self.leases.lease, {})
         return self.warm[size]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench import heartbeat, records
+from bench import cli, heartbeat, processes, records
 from bench.records import Record
 
 # for ranks: models this small lose more to a second thread than it gives, and what DeepSpeed would have compiled as it
@@ -63,10 +66,11 @@ def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
             rank.kill()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 900) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 900, why: Callable[[], str] | None = None) -> None:
+    """`why`: what is said when it is waited for in vain."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, why() if why else "waited in vain"
         time.sleep(0.05)
 
 
@@ -96,3 +100,36 @@ sys.meta_path.insert(0, Absent())
 from bench.cli import main
 main()
 """
+
+
+def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """This runs `bench` in the test's own process, which saves the start of another. An exception reaches the test."""
+    words, folder = ["bench", *map(str, arguments)], Path.cwd()
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    code: object = None
+    with unchanged(), redirect_stdout(out), redirect_stderr(err):
+        sys.argv = words
+        os.chdir(cwd or folder)
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            os.chdir(folder)
+    status = code if isinstance(code, int) else int(code is not None)
+    return subprocess.CompletedProcess(words, status, *(one.buffer.getvalue().decode() for one in (out, err)))
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Everything that a command changes here is restored: arguments, handlers of signals, garbage collection."""
+    arguments, collects = sys.argv, gc.isenabled()
+    handlers = {one: signal.getsignal(one) for one in processes.STOPS}
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+        if collects:
+            gc.enable()

@@ -1,5 +1,33 @@
 """Every member of the axes: what is listed here is tested by every test that takes a table."""
 
+# family -> model_type of its config; both "opt" are walked by one stack
+MODEL_TYPES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "albert": "albert",
+    "deberta": "deberta-v2",
+    "gpt2": "gpt2",
+    "opt": "opt",
+    "opt-350m": "opt",
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "t5": "t5",
+    "t5-v1.1": "t5",
+}
+# kind of method -> what it changes in the backbone; a kind that is not here is the only one of its sort
+MECHANISMS = {
+    "full": "weights",
+    "bitfit": "weights",
+    "prompt_tuning": "prompt",
+    "p_tuning": "prompt",
+    "late_prompt": "prompt",
+    "idpg": "prompt",
+    "adapter": "modules",
+    "compacter": "modules",
+}
 # these begin as the backbone
 NEUTRAL_TABLE = [
     {"kind": "adapter", "reduction": 8},

@@ -13,9 +13,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from malformed import NO_FILE, NO_JSON, NO_TEXT, NO_YAML, PLAIN, spoiled
+from runs import call
 from sample_records import record
 
-from bench import board, cards, cli, data, files, matrix, published, records
+from bench import board, cards, data, files, matrix, published, records
 from bench.board import claims
 from bench.hostfile import read_hostfile
 from bench.settings import InputError
@@ -602,60 +603,45 @@ def test_a_card_that_cannot_be_read_is_left_out_and_named(content: bytes, tmp_pa
 # the commands
 
 
-def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, str]:
-    """The exit status of a command and what it says, as its user meets them."""
-    monkeypatch.setattr("sys.argv", ["bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err
-    code = ended.value.code
-    return code if isinstance(code, int) else 0, said.err
-
-
 @pytest.mark.parametrize("command", ["expand", "plan", "run", "preflight"])
 @pytest.mark.parametrize(
     "what", ["empty", "a key twice", "100,000 brackets", "a bomb of aliases", "UTF-16, little end first"]
 )
-def test_commands_end_with_2_where_a_matrix_is_none(
-    command: str, what: str, tmp_path: Path, capsys, monkeypatch
-) -> None:
+def test_commands_end_with_2_where_a_matrix_is_none(command: str, what: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes((NO_YAML | NO_TEXT)[what])
-    monkeypatch.setattr("bench.processes.stop_on_signals", lambda: None)  # pytest's own are to stay
-    monkeypatch.chdir(tmp_path)
-    code, said = bench(capsys, monkeypatch, command, file)
-    assert code == 2 and said.startswith(f"bench: {file}: YAML: ") and len(said.splitlines()) == 1
+    done = call(command, file, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(f"bench: {file}: YAML: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("line", ["-oProxyCommand=reboot slots=2", "node1 slots=0", "\u00b2"])
-def test_run_ends_with_2_where_a_hostfile_is_none(line: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_run_ends_with_2_where_a_hostfile_is_none(line: str, tmp_path: Path) -> None:
     file, hosts = tmp_path / "mine.yaml", tmp_path / "hosts"
     file.write_text(json.dumps({"defaults": SMALL, "axes": {"seed": 0}}))
     hosts.write_text(line)
-    monkeypatch.setattr("bench.processes.stop_on_signals", lambda: None)
-    code, said = bench(capsys, monkeypatch, "run", file, "--hostfile", hosts, "--results", tmp_path / "r", "--dry")
-    assert code == 2 and said.startswith(f"bench: {hosts}: line 1: ")
+    done = call("run", file, "--hostfile", hosts, "--results", tmp_path / "r", "--dry")
+    assert done.returncode == 2 and done.stderr.startswith(f"bench: {hosts}: line 1: ")
 
 
 @pytest.mark.parametrize("what", ["empty", "half written", "of the future", "another's content", "a torn page"])
-def test_commands_go_on_without_what_is_no_record(what: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_commands_go_on_without_what_is_no_record(what: str, tmp_path: Path) -> None:
     records.write(tmp_path, record("good"))
     file = records.path(tmp_path, "bad")
     file.write_bytes(RECORDS[what])
     for command in (["board", tmp_path], ["claims", tmp_path], ["diff", tmp_path, tmp_path]):
-        code, said = bench(capsys, monkeypatch, *command)
-        assert code == 0 and f"left out: {file}: " in said, (command, code, said)
+        done = call(*command)
+        assert done.returncode == 0 and f"left out: {file}: " in done.stderr, (command, done)
     assert "good" in (tmp_path / "leaderboard.csv").read_text()
 
 
 @pytest.mark.parametrize("what", ["empty", "a key twice", "a bomb of merges"])
-def test_claims_end_with_2_where_their_file_is_none(what: str, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_claims_end_with_2_where_their_file_is_none(what: str, tmp_path: Path) -> None:
     records.write(tmp_path, record("good"))
     file = tmp_path / "claims.yaml"
     file.write_bytes(NO_YAML[what])
-    code, said = bench(capsys, monkeypatch, "claims", tmp_path, "--claims", file)
-    assert code == 2 and said.startswith(f"bench: {file}: YAML: ")
+    done = call("claims", tmp_path, "--claims", file)
+    assert done.returncode == 2 and done.stderr.startswith(f"bench: {file}: YAML: ")
 
 
 # made up by hypothesis: each either is read or refused as above
@@ -666,7 +652,7 @@ MADE_UP = settings(
     derandomize=True,  # the same in every run
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
-SPOILED = {
+SPOILED = {  # with the number of examples; the default tier tries a fifth of them
     "matrix": (WHOLE, 150),
     "task": (TASK, 100),
     "ds_config": (ZERO, 100),
@@ -683,12 +669,13 @@ def tried(kind: str, file: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", [5, pytest.param(1, marks=pytest.mark.full)])
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_file_spoiled_anywhere_is_read_or_refused(kind: str, tmp_path: Path) -> None:
+def test_a_file_spoiled_anywhere_is_read_or_refused(kind: str, part: int, tmp_path: Path) -> None:
     whole, examples = SPOILED[kind]
     as_json = kind == "ds_config"
 
-    @settings(MADE_UP, max_examples=examples)
+    @settings(MADE_UP, max_examples=examples // part)
     @given(spoiled(whole, PLAIN) if as_json else spoiled(whole))
     def spoil(content: Any) -> None:
         file = tmp_path / "input"

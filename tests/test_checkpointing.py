@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from models import MODELS, batch_for
+from models import batch_for
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from tuned_models import accepts, name, passes, tuned
+from tuned_models import cases, covering_cases, passes, tuned
 
 from bench.tuned import Tuned
 
@@ -49,20 +48,19 @@ def one_pass(model: Tuned, regularizer: dict) -> tuple[Tensor, Gradients, int]:
     return loss.detach(), gradients, sum(kept.values())
 
 
-CASES = [(method, family) for method in METHODS for family in MODELS if accepts(method, family) is None]
+REGULARIZERS = ["none", "noise", "attack"]
+ROWS = [(*case, one, dropout) for case in cases(METHODS) for one in REGULARIZERS for dropout in ("plain", "dropout")]
 
 
-@pytest.mark.parametrize(("method", "family"), CASES, ids=name)
-@pytest.mark.parametrize("regularizer", ["none", "noise", "attack"])
-@pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
+@covering_cases("method, family, regularizer, dropout", ROWS)
 def test_the_same_loss_and_gradients_from_less_memory(
-    family: str, method: dict, regularizer: str, dropout: bool
+    method: dict, family: str, regularizer: str, dropout: str
 ) -> None:
     results = []
     for checkpointing in (False, True):
         model = tuned(family, method)
         model.stack.checkpointing = checkpointing
-        if dropout:
+        if dropout == "dropout":
             add_dropout(model)
         results.append(one_pass(model.train(), {"kind": regularizer}))
     (loss, gradients, kept), (loss_again, gradients_again, kept_again) = results

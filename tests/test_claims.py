@@ -12,17 +12,13 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from runs import call
 from sample_records import record
-from scipy.stats import binom
-from typer.testing import CliRunner
 
-from bench import cli, published, records, terminal, tuning
+from bench import published, records
 from bench.board import claims, statistics
 from bench.board.claims.claim import METHODS, Claim
 from bench.board.claims.matching import NEUTRAL
-from bench.methods import METHODS as REGISTRY
-from bench.methods.late_prompt import LatePrompt
-from bench.perturb import SPACES, kinds_in
 from bench.records import Environment, Failure, Record, Surface, Surfaces
 from bench.settings import InputError
 
@@ -351,6 +347,11 @@ def test_selectors_tell_regimes_caches_and_prompts_apart() -> None:
 
 
 def test_shipped_claims_name_what_there_is_and_quote_what_was_published() -> None:
+    from bench import tuning
+    from bench.methods import METHODS as REGISTRY
+    from bench.methods.late_prompt import LatePrompt
+    from bench.perturb import SPACES, kinds_in
+
     stated = claims.load()
     assert {"ptp-spread", "ptp-mean", "ptp-landscape", "lpt-full-data", "lpt-many-prompts"} <= {
         one.key for one in stated
@@ -425,16 +426,17 @@ def test_the_command_writes_the_file_and_fails_on_wrong_input_only(tmp_path: Pat
     stated = tmp_path / "mine.yaml"
     stated.write_text(yaml.safe_dump({"claims": [STATED]}))
     out = tmp_path / "out"
-    command = ["claims", str(tmp_path), "--claims", str(stated), "--out", str(out)]
-    shown = CliRunner().invoke(cli.app, command)
-    assert shown.exit_code == 0 and "supported" in shown.output and (out / "claims.md").is_file()
-    content = json.loads(CliRunner().invoke(cli.app, [*command, "--json"]).output)
+    command = ["claims", tmp_path, "--claims", stated, "--out", out]
+    shown = call(*command)
+    assert shown.returncode == 0 and "supported" in shown.stdout and (out / "claims.md").is_file()
+    content = json.loads(call(*command, "--json").stdout)
     (one,) = content["claims"]
     assert (one["key"], one["verdict"], one["cells"], one["tasks"]) == ("late-better", "supported", 36, sorted(TASKS))
     assert one["low"] < one["effect"] < one["high"] and len(one["records"]) == 36
-    assert CliRunner().invoke(cli.app, ["claims", str(tmp_path / "none")]).exit_code == terminal.BAD_INPUT
+    assert call("claims", tmp_path / "none").returncode == 2
     stated.write_text("claims: [{}]")
-    assert isinstance(CliRunner().invoke(cli.app, command).exception, InputError)  # which main shows, with exit 2
+    done = call(*command)
+    assert done.returncode == 2 and done.stderr.startswith(f"bench: {stated}: claims[0].key: missing")
 
 
 def test_a_ratio_of_spreads_lies_in_its_interval_whatever_the_sizes_of_the_sides() -> None:
@@ -444,9 +446,11 @@ def test_a_ratio_of_spreads_lies_in_its_interval_whatever_the_sizes_of_the_sides
     assert found and found.interval.low < found.value < found.interval.high, found
 
 
-@pytest.mark.parametrize("quantity", ["test", "spread"])
+@pytest.mark.parametrize("quantity", ["test", pytest.param("spread", marks=pytest.mark.full)])
 def test_without_an_effect_one_claim_in_twenty_is_decided(quantity: str) -> None:
     """Intervals cover 93 to 97 %, so that 3 to 7 % of verdicts are given; 999 of 1000 such runs lie in the bounds."""
+    from scipy.stats import binom
+
     runs, stated = 300, claim(quantity=quantity, tasks=2)
     given = 0
     for run in range(runs):

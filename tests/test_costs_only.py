@@ -149,6 +149,7 @@ def test_attention_reaches_the_model_and_gives_the_same(tmp_path: Path) -> None:
         attention_options("flash_attention_2")
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)  # a graph takes half a minute and more
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns itself, also inside what it traces
 def test_compiled_layers_give_what_they_gave() -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from runs import call
 from sample_records import record
-from scipy.stats import binom
 
 from bench import records
 from bench.board.diff.changes import DEV, PEAK, STEP, TEST, TOKENS, Row
@@ -327,8 +325,10 @@ def alarm(generator: np.random.Generator, repeats: int, shift: float = 0.0) -> b
     return not gate(Difference(matching, rows, {}, [], [], []), runs).passed
 
 
-@pytest.mark.parametrize("repeats", [0, 2])
+@pytest.mark.parametrize("repeats", [0, pytest.param(2, marks=pytest.mark.full)])
 def test_where_nothing_changed_the_gate_fails_in_five_per_cent(repeats: int) -> None:
+    from scipy.stats import binom
+
     generator = np.random.default_rng(7)
     count = 600
     alarms = sum(alarm(generator, repeats) for _ in range(count))
@@ -347,11 +347,6 @@ def write(results: Path, made: Sequence[Record]) -> Path:
     for one in made:
         records.write(results, one)
     return results
-
-
-def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", "diff", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
@@ -378,7 +373,7 @@ def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
         ([a, tmp_path], 2, "records: no such folder"),
     ]
     for arguments, status, expected in cases:
-        done = bench(*arguments)
+        done = call("diff", *arguments)
         said = done.stderr if status == 2 else done.stdout
         assert (done.returncode, expected in said) == (status, True), (arguments, done.returncode, done.stdout, said)
         assert "Traceback" not in done.stderr and ("broken.json" in done.stderr) == (worse in arguments)
@@ -387,7 +382,7 @@ def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
 def test_the_command_as_json_has_every_row(tmp_path: Path) -> None:
     a = write(tmp_path / "a", row_of() + row_of("lora"))
     b = write(tmp_path / "b", row_of(scores=[s - 0.3 for s in SCORES]) + row_of("lora"))
-    done = bench(a, b, "--gate", "--json")
+    done = call("diff", a, b, "--gate", "--json")
     assert done.returncode == 1, done.stderr
     made = json.loads(done.stdout)
     found = {(one["method"], one["quantity"]): one for one in made["changes"]}

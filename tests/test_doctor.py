@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from hosts import Hosts as RealHosts
 from hosts import hosts, needs_hosts
-from runs import bench
+from runs import call
 
 from bench import addresses
+from bench.clocks import Clocks
 from bench.doctor import examine, gpus, meeting, probe, session
 from bench.doctor.checks import CHECKS, check
 from bench.doctor.facts import Facts, Folder, Gpu, Request
@@ -254,7 +255,9 @@ def free_ports(names: Iterable[str]) -> dict[str, int]:
 
 def invitation(name: str, ports: dict[str, int], seconds: float = 60) -> meeting.Invitation:
     others = {other: ("127.0.0.1", port) for other, port in ports.items() if other != name}
-    return meeting.Invitation(name=name, port=ports[name], others=others, seconds=seconds)
+    return meeting.Invitation(
+        name=name, port=ports[name], others=others, clocks=Clocks(meet=seconds, answer=2 * seconds)
+    )
 
 
 def test_hosts_that_meet_are_done_at_once_also_when_one_is_late() -> None:
@@ -305,7 +308,10 @@ def test_a_port_that_is_taken_is_told() -> None:
 
 
 def request(results: Path, **variables: str) -> Request:
-    return Request(results=str(results), token="70ce", reply="4e91", variables=variables, others={"other": "10.9.8.7"})
+    others = {"other": "10.9.8.7"}
+    return Request(
+        results=str(results), token="70ce", reply="4e91", variables=variables, others=others, clocks=Clocks()
+    )
 
 
 def test_the_probe_leaves_an_answer_only_where_the_question_is(tmp_path: Path) -> None:
@@ -350,7 +356,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_looks_at_this_machine_and_leaves_nothing(tmp_path: Path, offline: None, monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     results = tmp_path / "some" / "results"
-    done = bench("doctor", "--results", results, "--json")
+    done = call("doctor", "--results", results, "--json")
     told = json.loads(done.stdout)
     faults = [one for one in told["findings"] if one["level"] == "fault"]
     assert (done.returncode, told["faults"]) == (bool(faults), len(faults)), done.stdout + done.stderr
@@ -358,14 +364,14 @@ def test_doctor_looks_at_this_machine_and_leaves_nothing(tmp_path: Path, offline
     assert by_check.keys() >= {"reach", "code", "GPUs", "memory", "results", "caches", "compilers", "hub", "launchers"}
     assert {one["host"] for one in told["findings"]} == {"localhost"} and by_check["results"]["level"] != "fault"
     assert "hf_secret" not in done.stdout and not list(tmp_path.iterdir())
-    shown = bench("doctor", "--results", results)
+    shown = call("doctor", "--results", results)
     assert shown.stdout.splitlines()[0].split() == ["host", "check", "level", "found", "what", "to", "do"]
     assert shown.stdout.splitlines()[-1].startswith("1 host: ")
 
 
 def test_doctor_names_results_that_cannot_be_written(tmp_path: Path, offline: None) -> None:
     (tmp_path / "file").write_text("")
-    done = bench("doctor", "--results", tmp_path / "file" / "results")
+    done = call("doctor", "--results", tmp_path / "file" / "results")
     assert done.returncode == 1 and "file/results: Not a directory" in done.stdout, done.stdout
 
 
@@ -388,7 +394,7 @@ def test_doctor_tells_of_each_host_what_is_wrong_with_it(tmp_path: Path, offline
     monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("".join(f"{name}.invalid slots=1\n" for name in ("dead", "closed", "bare", "twin")))
-    done = bench("doctor", "--hostfile", hostfile, "--results", tmp_path, "--json", cwd=tmp_path)
+    done = call("doctor", "--hostfile", hostfile, "--results", tmp_path, "--json", cwd=tmp_path)
     assert done.returncode == 1 and not done.stderr, done.stderr
     faults = {one["host"]: one["found"] for one in json.loads(done.stdout)["findings"] if one["check"] == "reach"}
     assert faults.pop("localhost") == "this machine, no host of the hostfile"
@@ -419,7 +425,7 @@ def test_doctor_needs_a_hostfile_that_is_one(tmp_path: Path) -> None:
         (empty, "empty: file: found no host, expected `host slots=n`"),
         (wrong_line, "wrong: line 1: found 'host slots=two'"),
     ):
-        done = bench("doctor", "--hostfile", file)
+        done = call("doctor", "--hostfile", file)
         assert done.returncode == 2 and expected in done.stderr and not done.stdout, done.stderr
 
 
@@ -427,11 +433,12 @@ def asked(them: RealHosts, results: Path, monkeypatch: pytest.MonkeyPatch) -> tu
     """What `bench doctor` gives for these hosts: exit status and findings."""
     for name, value in them.environment.items():
         monkeypatch.setenv(name, value)
-    done = bench("doctor", "--hostfile", them.hostfile, "--results", results, "--json")
+    done = call("doctor", "--hostfile", them.hostfile, "--results", results, "--json")
     return done.returncode, [Finding(**one) for one in json.loads(done.stdout)["findings"]]
 
 
 @needs_hosts
+@pytest.mark.full
 def test_doctor_on_hosts_in_order_and_on_broken_ones(tmp_path: Path, offline: None, monkeypatch) -> None:
     results = tmp_path / "results"
     results.mkdir()

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from matrices import wrong
-from tuned_models import CASES as EVERY_CASE
-from tuned_models import HEADS, encodings_of, method_of, name, passes, regularizer_of, tuned
+from models import MODELS
+from pairs import covering
+from tuned_models import HEADS, encodings_of, form, mechanism, method_of, name, passes, regularizer_of, tuned
 
 from bench import board
 from bench.backbones import Backbone
@@ -112,15 +113,14 @@ METHODS = [
     {"kind": "adapter", "reduction": 8, "drop": 2},
     {"kind": "linear_probe"},
 ]
-FAMILIES = list(dict.fromkeys(family for _, family in EVERY_CASE))
-EXACT = [(family, method, PLAIN, None) for family in FAMILIES for method in METHODS]
+EXACT = [(family, method, PLAIN, None) for family in MODELS for method in METHODS]
 EXACT += [(family, LORA, PLAIN, None) for family in ("roberta", "bert", "llama", "gpt2")]
 EXACT += [(family, LATE, regularizer, None) for family in ("roberta", "llama", "t5") for regularizer in REGULARIZERS]
 EXACT += [(family, {"kind": "linear_probe"}, PLAIN, head) for family in ("roberta", "gpt2") for head in HEAD_CASES]
 EXACT = [(*case, torch.float32) for case in EXACT] + [(*case, torch.bfloat16) for case in EXACT if case[1] == LATE]
 
 
-@pytest.mark.parametrize(("family", "method", "regularizer", "head", "dtype"), EXACT, ids=name)
+@covering("family, method, regularizer, head, dtype", EXACT, name, method=mechanism, family=form)
 def test_losses_and_gradients_are_those_without(family, method, regularizer, head, dtype) -> None:
     """To rounding: the cache's batches are padded otherwise."""
     head = head or HEADS[method_of(method).heads[0]]()
@@ -220,14 +220,15 @@ def write_many(folder: Path, start: int) -> None:
         check_rows(store, range(first, first + 10))
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # writers use no thread and no torch
 def test_two_processes_write_at_once(stores: Path) -> None:
-    """Half of what they write is the same."""
-    spawning = multiprocessing.get_context("spawn")
-    writers = [spawning.Process(target=write_many, args=(stores / "one", start)) for start in (0, 50)]
+    """Half of what they write is the same. They are forks, which begin together and import nothing."""
+    forking = multiprocessing.get_context("fork")
+    writers = [forking.Process(target=write_many, args=(stores / "one", start)) for start in (0, 50)]
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     store = Store(stores / "one", 8)
     store.open(rows_of(range(150)).keys())

@@ -6,13 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from models import MODELS, batch_for
+from models import batch_for
+from pairs import covering
 from tables import METHOD_TABLE, REGULARIZER_FORMS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import BertConfig, BertForMaskedLM
-from tuned_models import SOME_METHODS, VOCABULARY, accepts, method_of, name, passes, regularizer_of, tuned
+from tuned_models import (
+    SOME_METHODS,
+    VOCABULARY,
+    cases,
+    covering_cases,
+    method_of,
+    name,
+    passes,
+    regularizer_of,
+    tuned,
+)
 
 from bench.heads import HEADS, AnswerWords
 from bench.profiler.flops import Flops
@@ -87,22 +98,22 @@ def test_counts_as_torch_does() -> None:
     assert counter.get_total_flops() == count(model, PLAIN)[0]
 
 
-@pytest.mark.parametrize("family", ["roberta", "gpt2", "qwen3"])
-@pytest.mark.parametrize("method", METHOD_TABLE, ids=name)
-def test_of_every_method(method: dict, family: str) -> None:
-    if accepts(method, family) is None:
-        model = build(family, method)
-        for regularizer in REGULARIZERS:
-            check(model, regularizer)
+SOME_FAMILIES = ["roberta", "gpt2", "qwen3"]
 
 
-@pytest.mark.parametrize("family", MODELS)
-@pytest.mark.parametrize("method", SOME_METHODS, ids=name)
-def test_on_every_family(method: dict, family: str) -> None:
-    if accepts(method, family) is None:
-        model = build(family, method)
-        check(model, PLAIN, (17, 4))
-        check(model, {"kind": "attack", "depth": 2}, (7,))
+@covering(
+    "method, family, regularizer", [(*c, r) for c in cases(METHOD_TABLE, SOME_FAMILIES) for r in REGULARIZERS], name
+)
+def test_of_every_method(method: dict, family: str, regularizer: dict) -> None:
+    check(build(family, method), regularizer)
+
+
+LENGTHS = {(17, 4): PLAIN, (7,): {"kind": "attack", "depth": 2}}
+
+
+@covering_cases("method, family, lengths", [(*case, lengths) for case in cases(SOME_METHODS) for lengths in LENGTHS])
+def test_on_every_family(method: dict, family: str, lengths: tuple[int, ...]) -> None:
+    check(build(family, method), LENGTHS[lengths], lengths)
 
 
 @pytest.mark.parametrize("form", REGULARIZER_FORMS, ids=name)
@@ -131,20 +142,21 @@ def test_a_module_without_a_formula_is_not_guessed(config: dict) -> None:
     assert Flops(model, regularizer_of(PLAIN)).of(3, 9) is None
 
 
-@pytest.mark.parametrize("family", ["roberta", "gpt2", "opt", "llama", "t5"])
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_checkpointing_adds_a_forward(family: str, dropout: float) -> None:
-    for method in SOME_METHODS:
-        model = build(family, method)
-        plain = check(model, NOISE)
-        model.stack.checkpointing = True
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
-            elif isinstance(getattr(module, "dropout", None), float):
-                module.dropout = dropout
-        again = check(model, NOISE)
-        assert plain.recomputed == 0 < again.recomputed < again.own and again.own == plain.own
+RECOMPUTED = [(*c, p) for c in cases(SOME_METHODS, ["roberta", "gpt2", "opt", "llama", "t5"]) for p in (0.0, 0.1)]
+
+
+@covering("method, family, dropout", RECOMPUTED, name)
+def test_checkpointing_adds_a_forward(method: dict, family: str, dropout: float) -> None:
+    model = build(family, method)
+    plain = check(model, NOISE)
+    model.stack.checkpointing = True
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = dropout
+    again = check(model, NOISE)
+    assert plain.recomputed == 0 < again.recomputed < again.own and again.own == plain.own
 
 
 def test_what_is_given_costs_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What the forms of the board have beside their tables: LaTeX, JSON, every figure as CSV, papers, cards, figures."""
+"""What the forms of the board have beside their tables: LaTeX, JSON, every figure as CSV, papers, cards."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import csv
 import io
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import bench
+from runs import call
 from sample_records import record, tables, weighed
 
 from bench import board, cards, records
-from bench.board import plots, published, samples
+from bench.board import published, samples
 from bench.board.contents import Contents
 from bench.board.grouping import settings
 from bench.cards import Card
 from bench.records import Environment, Failure, Predicted, Record, Surface, Surfaces
 
 EVIL = '<b>a_b% &c ~d^e\\f{g}#h$i ± × [j] * -- "k" `l` | 中\n</b>'
-LATIN = EVIL.replace("中", "é")  # what the font has
 
 
 def scored(method: Any, seed: int, right: int, of: int = 40, **changes: Any) -> Record:
@@ -253,55 +251,10 @@ def test_the_command_reads_cards_and_names_what_is_none(tmp_path: Path) -> None:
     cards.write(tmp_path, card("s0", 0))
     for name, content in (("empty", "{}"), ("text", "no"), ("s9", card("s1", 1).model_dump_json())):
         (tmp_path / "cards" / f"{name}.json").write_text(content)
-    done = bench("board", str(tmp_path))
+    done = call("board", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "bad 8/16/30" in (tmp_path / "leaderboard.md").read_text()
     first, second, third = sorted(line for line in done.stderr.splitlines() if line.startswith("left out: "))
     assert "empty.json: sample: Field required" in first and "s9.json: its sample is s1" in second
     assert "text.json: " in third
     assert {file.name for file in tmp_path.iterdir() if file.is_file()} == set(board.FORMS)
-
-
-def drawn() -> list[Record]:
-    """Two settings; one has two numbers of ranks, and one method there has them with and without a regularizer."""
-    made = [weighed("plain", task="other", method=LATIN, regularizer=LATIN, predicted=4)]
-    for ranks in (1, 2):
-        for method in ("full", "lora"):
-            for seed in range(3):
-                one = weighed(f"{method}-{ranks}-{seed}", seed=seed, method=method, cell={"ranks": ranks})
-                made.append(one)
-    return made
-
-
-def test_figures_of_a_paper_are_the_same_bytes_whatever_the_order_of_records(tmp_path: Path) -> None:
-    made = drawn()
-    written, missing = plots.write(Contents(made), tmp_path / "one")
-    again, _ = plots.write(Contents(made[::-1]), tmp_path / "two")
-    assert missing == [] and [file.name for file in written] == [file.name for file in again]
-    for one, two in zip(written, again, strict=True):
-        assert one.read_bytes() == two.read_bytes(), one
-        if one.suffix == ".svg":
-            ElementTree.parse(one)
-    kinds = [file.name.partition("-")[0] for file in written]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"pareto": 6, "seeds": 6, "memory": 6, "scaling": 2}
-
-
-def test_figures_that_records_have_nothing_for_are_not_drawn_and_named(tmp_path: Path) -> None:
-    written, missing = plots.write(Contents([record("a", test=None)]), tmp_path)
-    assert written == [] and [line.partition(" figure")[0] for line in missing] == [
-        *("no pareto", "no seeds", "no memory", "no scaling")
-    ]
-    one = weighed("a")
-    assert records.write(tmp_path, one)
-    done = bench("board", str(tmp_path), "--plots", "--json")
-    assert done.returncode == 0 and "no two cells of one method differ in ranks only" in done.stderr
-    told = {Path(file).name for file in json.loads(done.stdout)["files"]}
-    assert {file.name for file in (tmp_path / "plots").iterdir()} == told - set(board.FORMS)
-    assert sum(name.endswith(".png") for name in told) == 3
-
-
-def test_settings_of_one_title_have_figures_of_their_own(tmp_path: Path) -> None:
-    one = weighed("a")
-    other = one.model_copy(update={"name": "b", "cell": {**one.cell, "steps": 11}})
-    written, _ = plots.write(Contents([one, other]), tmp_path)
-    assert len(set(written)) == len(written) == 12

@@ -5,10 +5,18 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs import bench, by_name, in_training, started, wait_for, workers
+from rich.console import Console
+from runs import by_name, in_training, started, wait_for, workers
+from sample_records import record
+from scripted import QUICK
+
+from bench import records, worker
+from bench.session import Session
+from bench.settings import InputError
 
 
 @pytest.fixture
@@ -31,10 +39,32 @@ def fill(file: Path) -> None:
             pass
 
 
+def test_a_record_waits_until_there_is_room_for_it(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the rank says so meanwhile."""
+    told: list[dict[str, str]] = []
+
+    def tell(**fields: str) -> None:
+        told.append(fields)
+        if len(told) == 2:
+            (disk / "filler").unlink()
+
+    monkeypatch.setattr(worker.pulse, "tell", tell)
+    fill(disk / "filler")
+    worker.write(disk / "results", record("a"), replace(QUICK, room=0.01))
+    assert [record.name for record in records.read_all(disk / "results").records] == ["a"]
+    where = f"{disk}/results/records/a.json cannot be written (No space left on device): waiting"
+    assert told == [{"phase": "write", "trouble": where}] * 2 + [{"trouble": ""}]
+    assert [file.name for file in (disk / "results" / "records").iterdir()] == ["a.json"], "nothing unfinished is left"
+
+
+@pytest.mark.full
 @pytest.mark.timeout(400)
-def test_a_full_disk_makes_a_run_wait_with_what_it_has(disk: Path, write_matrix) -> None:
+def test_a_full_disk_makes_a_run_wait_with_what_it_has(
+    disk: Path, write_matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The record of what trains when the disk becomes full is written when there is room, and the rest runs."""
-    file, results = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 200}), disk / "results"
+    file, results = write_matrix({"ranks": 2, "seed": [0, 1], "steps": 100, "evaluate_every": 100}), disk / "results"
+    monkeypatch.setenv("BENCH_CLOCKS", '{"room": 0.5}')
     with started(file, results) as process:
         wait_for(lambda: in_training(results))
         fill(disk / "filler")
@@ -60,9 +90,9 @@ def test_results_that_cannot_be_written_are_told_before_anything_starts(fault, d
         fill(disk / "filler")
     else:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    done = bench("run", write_matrix(), "--results", results)
     why = {"full": "No space left on device", "read-only": "Read-only file system"}[fault]
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.splitlines() == [
-        f"bench: {results}: --results: found {why}, expected a folder with room in which files can be written"
-    ]
+    with pytest.raises(InputError) as caught:
+        Session(Console(quiet=True), results).run(str(write_matrix()), [], None, False)
+    expected = f"{results}: --results: found {why}, expected a folder with room in which files can be written"
+    assert str(caught.value) == expected
+    assert not list(results.glob(".run/2*")), "no run has begun"

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 from hosts import Hosts, hosts, needs_hosts
 
-pytestmark = needs_hosts
+pytestmark = [needs_hosts, pytest.mark.full]
 
 
 def said(them: Hosts, address: str, command: str = "hostname") -> str:

@@ -11,7 +11,7 @@ import kubernetes
 import pytest
 import yaml
 from pydantic import ValidationError
-from runs import bench
+from runs import call
 
 FOLDER = Path(__file__).parent.parent / "launch" / "k8s"
 DOCUMENTS = [(file.name, one) for file in sorted(FOLDER.glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]
@@ -114,6 +114,6 @@ def test_bench_takes_the_command(file: str, write_matrix, tmp_path: Path, monkey
     world = workers * slots
     matrix = write_matrix({"ranks": world, "batch_size": world, "regime": {"per_class": world}})
     there = {"study": matrix, "/results": tmp_path / "r", "/etc/mpi/hostfile": tmp_path / "hostfile"}
-    done = bench(*(there.get(word, word) for word in command), "--dry")
+    done = call(*(there.get(word, word) for word in command), "--dry")
     assert program == "bench" and done.returncode == 0, done.stderr
     assert "1 cells: " in done.stdout and "--launcher openmpi" in done.stdout

@@ -1,35 +1,22 @@
-"""Loss surfaces are what a plain computation gives, on any number of ranks, and figures what the records say."""
+"""Loss surfaces are what a plain computation gives, on any number of ranks; test_surfaces.py has their figures."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import subprocess
-import sys
-import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.collections import Collection
 from matrices import Expand
 from models import batch_for
-from runs import BLOCKED, bench
-from sample_records import record
 from tuned_models import tuned
 
-from bench import board, records
-from bench.board import drawing, figures
-from bench.board.surfaces import sheets
+from bench import board
 from bench.cells import rebuild
 from bench.heads import Linear
 from bench.landscape import Landscape, embeddings, grid, weights
 from bench.preflight.probes import reduce
-from bench.records import Record, Surface, Surfaces
+from bench.records import Surface
 from bench.settings import InputError
 from bench.stack import Batch
 from bench.tuned import Tuned
@@ -230,105 +217,3 @@ def test_a_cell_keeps_its_landscape_and_a_probe_drops_it(expand: Expand) -> None
         again = rebuild(json.loads(json.dumps(cell.content())))
         assert again == cell and again.name == cell.name
         assert reduce(cell).landscape is None
-
-
-def surfaces(height: float, weights: bool = True, size: int = 5) -> Surfaces:
-    losses = [1 + height * (a * a + b) for a, b in grid.points(2.0, size).tolist()]
-    made = grid.surface(losses, 2.0)
-    return Surfaces(examples=8, embeddings=made, weights=made if weights else None)
-
-
-def measured(name: str, height: float = 0.5, **changes) -> Record:
-    made = record(name, landscape=surfaces(height), **{"regularizer": "none", **changes})
-    return made.model_copy(update={"cell": {**made.cell, "landscape": Landscape(radius=2, grid=5).model_dump()}})
-
-
-def several() -> list[Record]:
-    made = [measured(f"a{seed}", 0.5 + seed / 10, seed=seed) for seed in range(3)]
-    return [*made, measured("b", 2.0, regularizer="noise sigma=1"), measured("c", 1.0, method="lora")]
-
-
-def test_boards_show_sharpness_where_it_was_measured() -> None:
-    rises = [surfaces(height).embeddings.rise or 0 for height in (0.5, 0.6, 0.7)]
-    assert rises == pytest.approx([1.5, 1.8, 2.1])
-    text = board.markdown(several()[:3])
-    assert "sharpness" in text and "| 1.80 ± 0.30 |" in text and "landscape of radius 2.0: 5 x 5 points" in text
-    mixed = board.markdown([*several(), record("other", task="t2")])
-    assert mixed.count(" sharpness |") == 1, "not in the table of the other task"
-    assert "harpness" not in board.markdown([record("a")])
-    (line,) = csv.DictReader(io.StringIO(board.csv([measured("a")])))
-    assert float(line["landscape_weights_rise"]) == pytest.approx(1.5) and line["landscape_embeddings_grid"] == "5"
-    (line,) = csv.DictReader(io.StringIO(board.csv([record("a")])))
-    assert line["landscape_embeddings_rise"] == ""
-
-
-def test_a_panel_is_the_mean_over_seeds() -> None:
-    found = sheets(several())
-    assert [(sheet.kind, len(sheet.panels)) for sheet in found] == [("embeddings", 3), ("weights", 3)]
-    lora, none, noise = found[0].panels
-    assert (lora.method, none.seeds, noise.regularizer) == ("lora", 3, "noise sigma=1")
-    assert none.loss[0][0] == pytest.approx(1 + 0.6 * 2) and none.rise.mean == pytest.approx(1.8)
-    assert found[0].limits == (-3, 13)
-
-
-def test_all_panels_have_one_colour_scale() -> None:
-    sheet = sheets(several())[0]
-    for draw in figures.FORMS.values():
-        axes = [one for one in draw(sheet).axes if one.get_xlabel()]
-        assert len(axes) == 3
-        filled = [next(c for c in one.collections if isinstance(c, Collection)) for one in axes]
-        assert {(float(c.norm.vmin), float(c.norm.vmax)) for c in filled} == {(-3.0, 13.0)}
-
-
-def test_figures_are_the_same_bytes_twice_and_markup_in_labels_is_harmless(tmp_path: Path) -> None:
-    evil = "$\\frac{1}$ <script> --> & [red]x[/] " + "long " * 20
-    made = [*several(), measured("evil", method=evil, regularizer=evil), measured("evil2", task=evil, method=evil)]
-    made.append(measured("failed", test=None))
-    written = figures.write(sheets(made), tmp_path / "one")
-    again = figures.write(sheets(made[::-1]), tmp_path / "two")
-    assert len(written) == 16 and len(set(written)) == 16
-    for one, two in zip(written, again, strict=True):
-        assert one.name == two.name and one.read_bytes() == two.read_bytes(), one
-        if one.suffix == ".svg":
-            ElementTree.parse(one)
-    names = {file.name for file in written}
-    for kind in ("embeddings", "weights"):
-        assert any(name.startswith(f"landscape-{kind}-") and name.endswith("-3d.png") for name in names)
-
-
-@pytest.mark.parametrize("lost", [0, 12, 25])
-def test_what_is_flat_or_not_finite_is_drawn_without_a_warning(lost: int) -> None:
-    flat = grid.surface([math.nan] * lost + [1.0] * (25 - lost), 1.0)
-    made = record("flat", method="flat", landscape=Surfaces(examples=1, embeddings=flat))
-    (alone,) = sheets([made])
-    assert all(drawing.rendered(partial(draw, alone)) for draw in figures.FORMS.values())
-    other = measured("other", 0.01, method="other")
-    other = other.model_copy(update={"cell": {**made.cell, "method": "other"}})
-    (sheet, _) = sheets([made, other])
-    assert len(sheet.panels) == 2 and all(drawing.rendered(partial(draw, sheet)) for draw in figures.FORMS.values())
-
-
-@pytest.mark.parametrize("panels", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13])
-def test_panels_fill_a_sensible_grid(panels: int) -> None:
-    (sheet,) = [s for s in sheets(several()) if s.kind == "weights"]
-    many = replace(sheet, panels=tuple(replace(sheet.panels[0], method=f"m{i}") for i in range(panels)))
-    rows = -(-panels // many.columns)
-    assert many.columns <= 4 and rows * many.columns - panels < many.columns
-    product = [replace(sheet.panels[0], method=m, regularizer=r) for m in "ab" for r in ("none", "x", "y")]
-    assert replace(sheet, panels=tuple(product)).columns == 3, "a row for each method"
-
-
-def test_the_command_needs_no_torch_and_says_when_there_is_nothing(tmp_path: Path) -> None:
-    records.write(tmp_path, record("plain"))
-    nothing = bench("landscape", tmp_path)
-    assert nothing.returncode == 2 and "no record has a landscape" in nothing.stderr
-    assert len(nothing.stderr.splitlines()) == 1 and "no such folder" in bench("landscape", tmp_path / "none").stderr
-    for one in several():
-        records.write(tmp_path, one)
-    command = [sys.executable, "-c", BLOCKED, "landscape", str(tmp_path), "--out", str(tmp_path / "figures")]
-    for form in ([], ["--json"]):
-        done = subprocess.run([*command, *form], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert {Path(file).name for file in told["files"]} == {file.name for file in (tmp_path / "figures").iterdir()}
-    assert len(told["surfaces"]) == 6 and told["surfaces"][1]["rise"] == pytest.approx(1.8)

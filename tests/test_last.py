@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-import pytest
 import torch
 from models import HIDDEN, LAYERS, MODELS, batch_for, tiny
 from torch import Tensor, nn
-from tuned_models import CASES, VOCABULARY, accepts, method_of, name
+from tuned_models import VOCABULARY, cases, covering_cases, method_of
 
 from bench.heads import AnswerWords, Linear
 from bench.stack import Batch, Stream, at
@@ -51,11 +50,12 @@ def logits_of_the_whole_layer(model: Tuned, batch: Batch) -> Tensor:
     return model.head.logits(model.stack, stream, batch)
 
 
-@pytest.mark.parametrize(("method", "family"), CASES, ids=name)
-@pytest.mark.parametrize(("attention", "pooling"), [("sdpa", "first"), ("eager", "last")])
-def test_logits_and_gradients_are_those_of_the_whole_layer(
-    method: dict, family: str, attention: str, pooling: Literal["first", "last"]
-) -> None:
+POOLINGS: dict[str, Literal["first", "last"]] = {"sdpa": "first", "eager": "last"}
+
+
+@covering_cases("attention, method, family", [(attention, *case) for attention in POOLINGS for case in cases()])
+def test_logits_and_gradients_are_those_of_the_whole_layer(attention: str, method: dict, family: str) -> None:
+    pooling = POOLINGS[attention]
     heads = {"answer_words": AnswerWords(), "linear": Linear(pooling=pooling)}
     for kind in method_of(method).heads:
         model = trained(family, method, heads[kind], attention)
@@ -81,10 +81,9 @@ METHODS = [
     {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
 ]
 FAMILIES = [family for family in MODELS if family not in ("deberta", "t5", "t5-v1.1")]  # of which it runs whole
-COUNTED = [(method, family) for method in METHODS for family in FAMILIES if accepts(method, family) is None]
 
 
-@pytest.mark.parametrize(("method", "family"), COUNTED, ids=name)
+@covering_cases("method, family", cases(METHODS, FAMILIES))
 def test_attention_and_feed_forward_give_one_row_per_example(method: dict, family: str) -> None:
     model = trained(family, method, Linear(pooling="first"))
     rows: list[list[int]] = []

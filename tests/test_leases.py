@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 from bench import files
-from bench.leases import TOUCHES, Leases
+from bench.clocks import Clocks
+from bench.leases import Leases
 from bench.owner import Owner
 
 SPAWN = multiprocessing.get_context("spawn")
-SECONDS = 1.2  # of leases here
+CLOCKS = Clocks().scaled(1 / 50)  # leases last 1.2 seconds
+QUICK = Clocks().scaled(1 / 500)
+TOUCHES = round(Clocks.lease / Clocks.touch)  # in the time of a lease
 
 
 def run_folder(results: Path, name: str) -> Path:
@@ -32,8 +35,8 @@ def run_folder(results: Path, name: str) -> Path:
     return folder
 
 
-def leases(results: Path, name: str, seconds: float = SECONDS) -> Leases:
-    return Leases(results, run_folder(results, name), seconds)
+def leases(results: Path, name: str, clocks: Clocks = CLOCKS) -> Leases:
+    return Leases(results, run_folder(results, name), clocks)
 
 
 def claims(results: Path) -> list[str]:
@@ -178,7 +181,7 @@ def test_storage_that_stands_still_makes_no_run_look_gone(tmp_path: Path, monkey
         tried.append(path)
         raise OSError(errno.EIO, "Input/output error")
 
-    with leases(tmp_path, "a", 0.12) as first, leases(tmp_path, "b", 0.12) as observer:
+    with leases(tmp_path, "a", QUICK) as first, leases(tmp_path, "b", QUICK) as observer:
         assert first.claim("cell")
         monkeypatch.setattr(os, "utime", no_answer)
         assert not observer.claim("cell")
@@ -251,7 +254,7 @@ def test_leftovers_of_a_killed_run_are_removed_by_the_next(tmp_path: Path) -> No
 
 
 def test_a_claim_of_nobody_known_is_taken_over_when_it_does_not_change(tmp_path: Path) -> None:
-    with leases(tmp_path, "a", 0.12) as mine:
+    with leases(tmp_path, "a", QUICK) as mine:
         for number, content in enumerate((b"", b"\xff\x00", b"[]", b'{"run": "../.."}'), 1):
             (mine.folder / f"cell.{number}").write_bytes(content)
         assert not mine.claim("cell") and "unknown" in str(mine.holder("cell"))
@@ -269,7 +272,7 @@ class Late(Leases):
     """Looks into the folder once, before another run does something that it therefore does not see."""
 
     def __init__(self, results: Path, name: str, meanwhile: Callable[[], object]):
-        super().__init__(results, run_folder(results, name))
+        super().__init__(results, run_folder(results, name), CLOCKS)
         self.meanwhile: Callable[[], object] | None = meanwhile
 
     def tidy(self) -> None:

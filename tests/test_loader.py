@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 
@@ -12,7 +13,10 @@ from tuned_models import encodings_of, tuned
 
 from bench.loader import AHEAD, Ahead, Loaded, Loader, Request
 
-LOADED = Loaded(batch_for(tiny("roberta")))
+
+@functools.cache
+def loaded() -> Loaded:
+    return Loaded(batch_for(tiny("roberta")))
 
 
 def loaders() -> list[str]:
@@ -37,7 +41,7 @@ def test_no_more_are_made_than_may_wait() -> None:
     def endless() -> Iterator[Loaded]:
         while True:
             asked.append(len(asked))
-            yield LOADED
+            yield loaded()
 
     with Ahead(endless(), AHEAD) as ahead:
         for taken in range(3):
@@ -48,7 +52,7 @@ def test_no_more_are_made_than_may_wait() -> None:
 
 def test_what_raises_in_the_thread_raises_in_the_loop() -> None:
     def failing() -> Iterator[Loaded]:
-        yield LOADED
+        yield loaded()
         raise KeyError("example")
 
     taken = 0
@@ -59,7 +63,7 @@ def test_what_raises_in_the_thread_raises_in_the_loop() -> None:
 
 
 def test_the_thread_ends_with_a_loop_that_fails() -> None:
-    with pytest.raises(ZeroDivisionError), Ahead(iter([LOADED] * 100), AHEAD) as ahead:
+    with pytest.raises(ZeroDivisionError), Ahead(iter([loaded()] * 100), AHEAD) as ahead:
         next(ahead)
         raise ZeroDivisionError
     assert not loaders()

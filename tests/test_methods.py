@@ -11,13 +11,16 @@ import safetensors.torch
 import torch
 from matrices import Expand
 from models import LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
+from pairs import covering
 from tables import METHOD_TABLE, NEUTRAL_TABLE, REGULARIZER_FORMS, REGULARIZER_TABLE
 from torch import nn
 from tuned_models import (
-    CASES,
+    CONTRACT,
     METHODS_AND_FAMILIES,
     SOME_METHODS,
     VOCABULARY,
+    cases,
+    covering_cases,
     method_of,
     name,
     passes,
@@ -42,15 +45,11 @@ def test_tables_hold_every_kind() -> None:
     assert {type(regularizer_of(settings)) for settings in REGULARIZER_TABLE + REGULARIZER_FORMS} == set(REGULARIZERS)
 
 
-CONTRACT = [(*case, regularizer) for case in CASES for regularizer in REGULARIZER_TABLE]
-CONTRACT += [(*case, form) for case in CASES if case[0] in SOME_METHODS for form in REGULARIZER_FORMS]
-
-
 def test_some_methods_are_of_the_table() -> None:
     assert all(method in METHOD_TABLE for method in SOME_METHODS)
 
 
-@pytest.mark.parametrize(("method", "family", "regularizer"), CONTRACT, ids=name)
+@covering("method, family, regularizer", CONTRACT, name)
 def test_contract(method: dict, family: str, regularizer: dict) -> None:
     model = tuned(family, method).train()
     batch = batch_for(model.stack.backbone)
@@ -59,7 +58,7 @@ def test_contract(method: dict, family: str, regularizer: dict) -> None:
     assert trainable
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2)
     losses, moved = [], set()
-    for _ in range(4):
+    for _ in range(3):
         clean = None
         for shown in passes(model, batch, regularizer):
             if clean is None:
@@ -176,7 +175,7 @@ def test_the_trainables_alone_bring_a_trained_model_back(method: dict, family: s
         assert torch.equal(model.eval().logits(batch), other.eval().logits(batch))
 
 
-@pytest.mark.parametrize(("method", "family"), [case for case in CASES if case[0] in NEUTRAL_TABLE], ids=name)
+@covering_cases("method, family", cases(NEUTRAL_TABLE))
 def test_starts_as_the_backbone(method: dict, family: str) -> None:
     started, plain = tuned(family, method).eval(), tuned(family, {"kind": "full"}).eval()
     batch = batch_for(plain.stack.backbone)

@@ -7,25 +7,22 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from runs import wait_for
+from scripted import QUICK, RANK, Scripted
 
-from bench import heartbeat, records
+from bench import heartbeat, launch, records
+from bench.clocks import Clocks
+from bench.launch import Launch
 from bench.launchers.agents import Agents, beat_file, ended_file
 from bench.launchers.node import Node, launch_command
 from bench.settings import InputError
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -45,6 +42,52 @@ def agents(results: Path, *hosts: str) -> Iterator[list[subprocess.Popen[bytes]]
 HOSTS = ("127.0.0.2", "127.0.0.3")
 
 
+AGENT = """
+import sys
+from pathlib import Path
+from bench.clocks import Clocks
+from bench.launchers.node import Node
+from bench.processes import stop_on_signals
+
+results, host, rank, folder = sys.argv[1:]
+stop_on_signals()
+try:
+    starts = lambda work, *_: [sys.executable, "-c", rank, str(work), folder]
+    with Node(Path(results), host, Clocks().scaled(0.1), starts) as one:
+        one.serve()
+except KeyboardInterrupt:
+    pass
+"""
+
+
+def test_agents_start_the_ranks_of_a_run(expand, tmp_path: Path) -> None:
+    """Ranks that are a script; two groups side by side, and one after the other on each host."""
+    results, scripts = tmp_path / "results", tmp_path / "scripts"
+    scripts.mkdir()
+    scripted, cells = Scripted(scripts), expand({"seed": [0, 1, 2]})
+    scripted.know(cells, results)
+    scripted.ends("vanishes ends")
+    (tmp_path / "hosts").write_text("".join(f"{host} slots=1\n" for host in HOSTS))
+    started = [
+        subprocess.Popen([sys.executable, "-c", AGENT, str(results), host, RANK, str(scripts)]) for host in HOSTS
+    ]
+    try:
+        wait_for(lambda: all(beat_file(results, host).exists() for host in HOSTS))
+        how = Launch(results, tmp_path / "hosts", launcher=Agents(results), clocks=QUICK)
+        launch.run(cells, how, lambda event: None)
+    finally:
+        for one in started:
+            one.terminate()
+        codes = [one.wait(60) for one in started]
+    assert codes == [0, 0]
+    reading = records.read_all(results)
+    assert [record.status for record in reading.records] == ["unsupported"] * 3 and not reading.unreadable
+    groups = list(results.glob(".run/*/group-*"))
+    assert len(groups) >= 3 and all(len(list(group.glob("ended-*.json"))) == 1 for group in groups)
+    assert not list((results / ".run" / "agents").iterdir()), "an agent that ended does not look alive"
+
+
+@pytest.mark.full
 @pytest.mark.timeout(400)
 def test_a_matrix_runs_without_ssh(write_matrix, tmp_path: Path) -> None:
     """A group of two ranks on two hosts."""
@@ -73,6 +116,7 @@ def group_of(results: Path, hosts: tuple[str, ...] = HOSTS, launcher: str = "no_
     (work / "stop").touch()
     ranks = [[host, 0] for host in hosts]
     described = {"launcher": launcher, "ranks": ranks, "address": "192.0.2.1", "port": 20000, "arguments": ["--quiet"]}
+    described |= {"clocks": asdict(QUICK)}
     (work / "group.json").write_text(json.dumps({**described, "lease": str(work.parent / "lease")}))
     return work
 
@@ -105,7 +149,7 @@ def test_deepspeed_starts_the_part_of_a_host(tmp_path: Path) -> None:
 def test_an_agent_starts_its_part_once_and_ends_it_when_told(tmp_path: Path) -> None:
     work = group_of(tmp_path)
     others = group_of(tmp_path, ("elsewhere",)), group_of(tmp_path, launcher="pdsh")
-    with Node(tmp_path, HOSTS[1], sleeping) as first, Node(tmp_path, HOSTS[1], sleeping) as second:
+    with Node(tmp_path, HOSTS[1], QUICK, sleeping) as first, Node(tmp_path, HOSTS[1], QUICK, sleeping) as second:
         first.look()
         assert not first.parts, "a run that is gone leaves its groups behind: its lease has to change"
         go_on(work)
@@ -124,7 +168,7 @@ def test_an_agent_starts_its_part_once_and_ends_it_when_told(tmp_path: Path) -> 
 
 def test_a_group_that_is_taken_away_ends_with_its_parts(tmp_path: Path) -> None:
     work = group_of(tmp_path)
-    with Node(tmp_path, HOSTS[0], sleeping) as agent:
+    with Node(tmp_path, HOSTS[0], QUICK, sleeping) as agent:
         agent.look()
         go_on(work)
         agent.look()
@@ -135,7 +179,7 @@ def test_a_group_that_is_taken_away_ends_with_its_parts(tmp_path: Path) -> None:
 
 def test_an_agent_that_ends_takes_its_ranks_with_it(tmp_path: Path) -> None:
     work = group_of(tmp_path)
-    with Node(tmp_path, HOSTS[0], sleeping) as agent:
+    with Node(tmp_path, HOSTS[0], QUICK, sleeping) as agent:
         agent.look()
         go_on(work)
         agent.look()
@@ -147,10 +191,10 @@ def test_an_agent_that_ends_takes_its_ranks_with_it(tmp_path: Path) -> None:
 def test_a_host_answers_while_its_agent_beats(tmp_path: Path) -> None:
     launcher = Agents(tmp_path)
     with agents(tmp_path, "a/../b"):  # a name that is no path
-        assert launcher.reachable("a/../b")
-        assert not launcher.reachable("b")
+        assert launcher.reachable("a/../b", Clocks())
+        assert not launcher.reachable("b", QUICK)
     beat_file(tmp_path, "a").touch()
-    assert not launcher.reachable("a"), "an agent that was killed leaves its file behind"
+    assert not launcher.reachable("a", QUICK), "an agent that was killed leaves its file behind"
     assert {file.parent for file in tmp_path.rglob("*.beat")} == {tmp_path / ".run" / "agents"}
 
 

@@ -5,27 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from runs import wait_for
+from scripted import said, saying
 
-from bench import records
 from bench.launchers.base import Group
 from bench.launchers.openmpi import OpenMPI
-from bench.processes import Session
 from bench.schedule import Place
 
 PLACE = Place((("n2", (0, 2)), ("n1", (1,))))
 SSH = '#!/bin/sh\nexport REACHED=$1\nshift\nexec sh -c "$*"\n'
-TOLD = """
-import os, time
-os.write(1, "rank {OMPI_COMM_WORLD_RANK} {REACHED}\\n".format(**os.environ).encode())  # whole, beside those of others
-time.sleep(600)
-"""
 
 with_mpirun = pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun (Debian: apt-get install openmpi-bin)")
 
@@ -52,48 +44,25 @@ def reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @with_mpirun
+@pytest.mark.full
 def test_ranks_are_in_the_order_of_slots_and_end_together(reached, monkeypatch, tmp_path: Path) -> None:
-    (tmp_path / "told.py").write_text(TOLD)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    launcher = OpenMPI()
-    command = ["told" if word == "bench.guard" else word for word in launcher.command(group(tmp_path))]
-    session = Session(command, tmp_path / "log", {**os.environ, **launcher.variables(group(tmp_path))})
-    try:
-        end = time.monotonic() + 60
-        while len(lines := [line for line in log(tmp_path) if line.startswith("rank ")]) < 3:
-            assert time.monotonic() < end and session.poll() is None, log(tmp_path)
-            time.sleep(0.1)
-        assert sorted(lines) == ["rank 0 n2", "rank 1 n2", "rank 2 n1"]
-        assert launcher.ends_by_signal(group(tmp_path))
-        session.signal(signal.SIGTERM)
-        end = time.monotonic() + 20
-        while ranks(tmp_path) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert not ranks(tmp_path)
-    finally:
-        session.end(0)
-        for one in ranks(tmp_path):
-            one.kill()
-
-
-def log(work: Path) -> list[str]:
-    return (work / "log").read_text().splitlines()
-
-
-def ranks(work: Path) -> list[psutil.Process]:
-    """Those of the module `told`, wherever they are."""
-    found = psutil.process_iter(["cmdline"])
-    return [one for one in found if (one.info["cmdline"] or [])[2:] == ["-m", "told", str(work)]]
-
-
-@with_mpirun
-@pytest.mark.timeout(300)
-def test_a_matrix_runs_through_mpirun(reached, write_matrix, tmp_path: Path) -> None:
-    method = {"kind": "prompt_tuning", "length": 3}
-    file = write_matrix({"method": method, "ranks": 2, "steps": 2, "evaluate_every": 2})
-    results, hosts = tmp_path / "results", tmp_path / "hosts"
-    hosts.write_text("127.0.0.2 slots=1\n127.0.0.3 slots=1\n")
-    command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results), "--hostfile", str(hosts)]
-    done = subprocess.run([*command, "--launcher", "openmpi"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [record.status for record in records.read_all(results).records] == ["ok"]
+    with saying(OpenMPI(), group(tmp_path), monkeypatch) as running:
+        ranks = said(running)
+        names = (
+            "REACHED",
+            "BENCH_HOST",
+            "RANK",
+            "LOCAL_RANK",
+            "WORLD_SIZE",
+            "LOCAL_SIZE",
+            "MASTER_ADDR",
+            "MASTER_PORT",
+        )
+        for rank, place in zip(
+            ranks, (("n2", "0", "0", "2"), ("n2", "1", "1", "2"), ("n1", "2", "0", "1")), strict=True
+        ):
+            host, number, local, beside = place
+            assert [rank[name] for name in names] == [host, host, number, local, "3", beside, "192.0.2.1", "20000"]
+        assert running.launcher.ends_by_signal(running.group)
+        running.session.signal(signal.SIGTERM)
+        wait_for(lambda: not any(psutil.pid_exists(int(rank["PID"])) for rank in ranks), 60)

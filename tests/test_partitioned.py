@@ -11,6 +11,8 @@ from models import LLAMA, tiny
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, LlamaConfig, LlamaForCausalLM
 
+from bench import toy
+
 
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
     file = folder / "model.safetensors"
@@ -66,6 +68,12 @@ def test_a_backbone_is_partitioned_from_the_start_and_never_whole_on_one_rank(ch
 )
 def test_a_partitioned_load_is_an_ordinary_one(name: str, precision: str, checkpoints: str, ranks) -> None:
     ranks.call(2, "zero_load_script:check_equal", checkpoints, name, precision)
+
+
+@pytest.mark.parametrize("name", toy.KINDS)
+def test_a_partitioned_load_of_fp16_weights_is_an_ordinary_one(name: str, ranks) -> None:
+    """As the built-in backbones are stored."""
+    ranks.call(2, "zero_load_script:check_equal", str(toy.folder(name).parent), name, "fp32")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -17,6 +17,7 @@ from tables import PROBED
 
 from bench import files, launch, matrix
 from bench.cells import rebuild
+from bench.clocks import Clocks
 from bench.launch import Launch
 from bench.launchers import DeepSpeed, Group
 from bench.preflight import groups
@@ -204,7 +205,7 @@ def test_a_rank_that_hangs_or_dies_costs_one_probe(script, how, monkeypatch, exp
         return [sys.executable, "-c", script if len(left) == 1 else "pass"]
 
     monkeypatch.setattr(DeepSpeed, "command", command)
-    verdicts, where = groups.run(made, Launch(tmp_path / "r"), lambda *_: None, limit=1)
+    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Clocks(probe=1)), lambda *_: None)
     assert [verdicts[probe.name].finding for probe in made] == ["exact", "unsupported", "exact"]
     assert verdicts[made[1].name].exception == how
     assert left == [3, 1] and where == HERE

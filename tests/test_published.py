@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import fields, published
+from bench import published
 from bench.backbones import BACKBONES
-from bench.prompts import Naive
 from bench.published import Figure
 from bench.settings import InputError, Problem
 from bench.tasks import TASKS, parse_regime
@@ -91,6 +90,8 @@ def test_only_what_is_listed_here_is_second_hand() -> None:
 
 
 def test_compared_cells_are_named_as_ours_are() -> None:
+    from bench import fields
+
     problems: list[Problem] = []
     for one in (one for figure in FIGURES for one in figure.compare):
         assert one.backbone in BACKBONES and (one.task is None or one.task in TASKS), one
@@ -114,6 +115,8 @@ def test_every_comparison_is_flagged_and_no_score_lacks_one() -> None:
 
 def test_what_is_called_the_same_protocol_is() -> None:
     """Parameters of LPT's generator, which follow from its shape. No score is: of none the whole protocol is known."""
+    from bench.prompts import Naive
+
     same = [figure for figure in FIGURES for one in figure.compare if one.same_protocol]
     assert {(figure.key, figure.method, figure.printed) for figure in same} == {
         ("lpt", "LPT w/ NPG", "792K"),

@@ -37,7 +37,7 @@ def run(right: Sequence[int]) -> Run:
     return Run(sum(right) / len(right), "".join(map(str, right)))
 
 
-@pytest.mark.parametrize(("seeds", "strata"), [(1, 1), (5, 1), (5, 4)])
+@pytest.mark.parametrize(("seeds", "strata"), [(1, 1), (5, 1), pytest.param(5, 4, marks=pytest.mark.full)])
 def test_ranks_of_equal_methods_are_shared_in_95_of_100_tables(seeds: int, strata: int) -> None:
     g = np.random.default_rng(seeds + strata)
     # another seed may turn what one seed shows, so that with one the methods' seeds have to give the same

@@ -14,12 +14,14 @@ import psutil
 import pytest
 
 from bench import addresses, remote
+from bench.clocks import Clocks
 
 SSH = """#!/bin/sh
 printf '%s\\n' "$@" > "$SEEN"
 for last in "$@"; do :; done
 exec sh -c "$last"
 """
+CLOCKS = Clocks(reach=60, step=90, resolve=60)  # whatever else the machine does
 QUIET = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
 
 
@@ -95,21 +97,21 @@ def test_what_stays_behind_an_ssh_that_has_ended_is_not_waited_for(seen: Path) -
 
 
 def test_reachable_asks_by_ssh_but_not_this_machine(seen: Path, monkeypatch) -> None:
-    assert remote.reachable("localhost") and remote.reachable(socket.gethostname())
+    assert remote.reachable("localhost", CLOCKS) and remote.reachable(socket.gethostname(), CLOCKS)
     assert not seen.exists()
-    assert remote.reachable("far.invalid") and seen.exists()
+    assert remote.reachable("far.invalid", CLOCKS) and seen.exists()
     (seen.parent / "bin" / "ssh").write_text("#!/bin/sh\nexit 255\n")
-    assert not remote.reachable("far.invalid")
+    assert not remote.reachable("far.invalid", CLOCKS)
     monkeypatch.setenv("PATH", str(seen.parent / "nowhere"))
-    assert remote.run_on("far.invalid", ["true"], 60).code == 127 and not remote.reachable("far.invalid")
+    assert remote.run_on("far.invalid", ["true"], 60).code == 127 and not remote.reachable("far.invalid", CLOCKS)
 
 
 def test_this_machine_is_known_by_all_its_names() -> None:
     own = [one for found in addresses.interfaces().values() for one in found]
     for name in ("localhost", "127.0.0.1", "127.0.1.1", "::1", socket.gethostname(), *own):
-        assert addresses.is_here(name), name
+        assert addresses.is_here(name, 60), name
     for name in ("far.invalid", "198.51.100.7", "", "x" * 70, "-l"):
-        assert not addresses.is_here(name), name
+        assert not addresses.is_here(name, 60), name
 
 
 def test_a_name_that_takes_too_long_is_not_here(monkeypatch) -> None:
@@ -120,23 +122,23 @@ def test_a_name_that_takes_too_long_is_not_here(monkeypatch) -> None:
 
 
 def test_address_is_what_the_name_resolves_to_but_not_loopback(seen: Path, monkeypatch) -> None:
-    assert remote.address_of("198.51.100.7") == "198.51.100.7"
+    assert remote.address_of("198.51.100.7", CLOCKS) == "198.51.100.7"
     outer = {name: found for name, found in addresses.interfaces().items() if name != "lo"}
-    found = remote.address_of("localhost")
+    found = remote.address_of("localhost", CLOCKS)
     assert found in [one for each in outer.values() for one in each] if outer else found == "127.0.0.1"
     for name, own in outer.items():
         monkeypatch.setenv("NCCL_SOCKET_IFNAME", f"={name}")
-        assert remote.address_of("localhost") == own[0]
+        assert remote.address_of("localhost", CLOCKS) == own[0]
     assert not seen.exists(), "ssh was asked where a name was enough"
 
 
 def test_address_of_a_name_that_only_ssh_knows(seen: Path) -> None:
     stub = seen.parent / "bin" / "ssh"
     stub.write_text("#!/bin/sh\necho Welcome; echo 10.9.8.7 fd00::7\n")
-    assert remote.address_of("far.invalid") == "10.9.8.7"
+    assert remote.address_of("far.invalid", CLOCKS) == "10.9.8.7"
     stub.write_text("#!/bin/sh\nexit 255\n")
     with pytest.raises(OSError, match=r"far\.invalid: its name resolves to no address"):
-        remote.address_of("far.invalid")
+        remote.address_of("far.invalid", CLOCKS)
 
 
 @pytest.mark.parametrize(

@@ -2,107 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scripted import QUICK, Scripted
 
-from bench import files, group, guard, launch, records, waiting
+from bench import files, group, launch, records
+from bench.cells import Cell
+from bench.clocks import Clocks
 from bench.group import Running
 from bench.guard import RUN_IS_GONE
-from bench.launch import Event, Launch
-from bench.launchers import DeepSpeed, Group
+from bench.launch import Event, Launch, LaunchError
+from bench.launchers import Group
 from bench.leases import Leases
-from bench.records import Failure
+from bench.records import Failure, Record
 from bench.schedule import Lane, Pool
 from bench.waiting import Waiting
-
-RANK = """
-import json, sys, time
-from pathlib import Path
-from bench import heartbeat, records
-from bench.cells import rebuild
-from bench.heartbeat import Beat, Exit
-from bench.records import Failure
-
-work, endings = Path(sys.argv[1]), Path(sys.argv[2])
-ending, _, left = endings.read_text().partition(" ")
-endings.write_text(left or ending)
-described = json.loads((work / "group.json").read_text())
-results = Path(described["results"])
-if ending == "parted":
-    for rank, (host, _) in enumerate(described["ranks"]):
-        heartbeat.write(work, Beat(rank, host))
-    sys.exit(1)
-done = 0
-while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitlines()):
-    time.sleep(0.02)
-    for line in map(json.loads, lines[done:]):
-        cell = rebuild(line["cell"])
-        beat = Beat(0, "localhost", cell.name, "train", marks=1)
-        heartbeat.write(work, beat)
-        if ending == "vanishes":
-            sys.exit(1)
-        if ending != "ends":
-            heartbeat.write_exit(work, Exit(0, "localhost", -9, ending.replace("_", " ")))
-            heartbeat.write(work, beat._replace(state=heartbeat.ENDED))
-            sys.exit(1)
-        failure = Failure(phase="train", rank=0, host="localhost", exception="as it ends here")
-        records.write(results, cell.without_result("unsupported", failure))
-        done += 1
-"""
-
-
-@dataclass(frozen=True)
-class Scripted(DeepSpeed):
-    """`endings`: how each group ends, in a file: a guard's order, `parted` before its first cell, `vanishes` in it, or
-    `ends` with its cells' records."""
-
-    endings: Path
-
-    def missing(self) -> str | None:
-        return None
-
-    def command(self, group: Group) -> list[str]:
-        return [sys.executable, "-c", RANK, str(group.work), str(self.endings)]
 
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> Scripted:
-    return Scripted(tmp_path / "endings")
+    (tmp_path / "scripts").mkdir()
+    return Scripted(tmp_path / "scripts")
+
+
+def run(
+    scripted: Scripted,
+    cells: list[Cell],
+    results: Path,
+    hosts: str = "",
+    clocks: Clocks = QUICK,
+    watch: Callable[[Event], None] = lambda event: None,
+) -> list[str]:
+    """What the run notes. `hosts`: with one slot each; else it has this machine."""
+    hostfile = results.parent / "hosts"
+    hostfile.write_text("".join(f"{host} slots=1\n" for host in hosts.split()))
+    scripted.know(cells, results)
+    notes: list[str] = []
+
+    def both(event: Event) -> None:
+        notes.append(event.note)
+        watch(event)
+
+    launch.run(cells, Launch(results, hostfile if hosts else None, launcher=scripted, clocks=clocks), both)
+    return [note for note in notes if note]
 
 
 def statuses(results: Path) -> Counter[str]:
     return Counter(record.status for record in records.read_all(results).records)
 
 
+def by_seed(results: Path) -> dict[int, Record]:
+    return {record.cell["seed"]: record for record in records.read_all(results).records}
+
+
 def test_cells_whose_ranks_took_the_run_for_gone_run_again(scripted: Scripted, expand, tmp_path: Path) -> None:
     """As after Ctrl-Z and a while: it says nothing of the cell, which another run may have by then."""
     order = RUN_IS_GONE.replace(" ", "_")
-    events: list[Event] = []
-    scripted.endings.write_text(f"{order} {order} ends")
-    launch.run(expand(), Launch(tmp_path / "results", launcher=scripted), events.append)
+    scripted.ends(f"{order} {order} ends")
+    notes = run(scripted, expand(), tmp_path / "results")
     assert statuses(tmp_path / "results") == {"unsupported": 1}
-    assert any("stood still" in event.note for event in events)
-    scripted.endings.write_text(order)
-    launch.run(expand({"seed": 1}), Launch(tmp_path / "results", launcher=scripted), events.append)
+    assert any("stood still" in note for note in notes)
+    scripted.ends(order)
+    run(scripted, expand({"seed": 1}), tmp_path / "results")
     assert statuses(tmp_path / "results") == {"unsupported": 1, "failed": 1}, "not for ever"
 
 
 def test_a_cell_whose_end_nobody_tells_runs_once_more(scripted: Scripted, expand, tmp_path: Path) -> None:
     """A launcher that was killed, a connection that broke, a host that came back at once: nothing the cell has done."""
     results = tmp_path / "results"
-    scripted.endings.write_text("vanishes ends")
-    launch.run(expand(), Launch(results, launcher=scripted), lambda event: None)
+    scripted.ends("vanishes ends")
+    run(scripted, expand(), results)
     assert statuses(results) == {"unsupported": 1}
-    scripted.endings.write_text("vanishes")
-    launch.run(expand({"seed": 1}), Launch(results, launcher=scripted), lambda event: None)
+    scripted.ends("vanishes")
+    run(scripted, expand({"seed": 1}), results)
     (failed,) = (record for record in records.read_all(results).records if record.status == "failed")
     assert failed.failure is not None and failed.failure.exception == "a process ended without a record: exit status 1"
     assert [one.exception for one in failed.lost] == [failed.failure.exception]
@@ -112,18 +94,98 @@ def test_ranks_that_do_not_come_together_cost_their_cell_and_no_host(
     scripted: Scripted, expand, tmp_path: Path
 ) -> None:
     """All hosts have started theirs, twice: the narrow cell runs on one of them."""
-    hostfile = tmp_path / "hosts"
-    hostfile.write_text("127.0.0.1 slots=1\nlocalhost slots=1\n")
-    scripted.endings.write_text("parted parted ends")
-    how = Launch(tmp_path / "results", hostfile, launcher=scripted)
-    notes: list[str] = []
-    launch.run(expand({"ranks": [1, 2]}), how, lambda event: notes.append(event.note))
+    scripted.ends("parted parted ends")
+    notes = run(scripted, expand({"ranks": [1, 2]}), tmp_path / "results", "127.0.0.1 localhost")
     made = {record.cell["ranks"]: record for record in records.read_all(tmp_path / "results").records}
     assert {ranks: record.status for ranks, record in made.items()} == {1: "unsupported", 2: "failed"}
     failure = made[2].failure
     assert failure is not None and failure.phase == "start", failure
     assert failure.exception == "its ranks on 127.0.0.1, localhost did not come together: exit status 1"
-    assert not any(notes), notes
+    assert not notes
+
+
+def test_a_rank_that_stands_still_costs_its_cell_alone(scripted: Scripted, expand, tmp_path: Path) -> None:
+    scripted.ends("hangs ends")
+    run(scripted, expand({"seed": [0, 1, 2]}), tmp_path / "results", clocks=replace(QUICK, timeout=3))
+    assert statuses(tmp_path / "results") == {"timeout": 1, "unsupported": 2}
+    (hung,) = (record for record in by_seed(tmp_path / "results").values() if record.status == "timeout")
+    assert hung.failure is not None and (hung.failure.rank, hung.failure.phase) == (0, "train")
+    assert hung.failure.exception == "no rank made progress for 3 s: rank 0 on localhost is stopped"
+
+
+def test_cells_of_a_host_that_does_not_answer_run_elsewhere_or_say_so(
+    scripted: Scripted, expand, tmp_path: Path
+) -> None:
+    """The cell that it ran does so once; one that needs both hosts is not run."""
+    scripted = replace(scripted, gone=frozenset({"127.0.0.1"}))
+    scripted.ends("hangs", "127.0.0.1")
+    scripted.ends("ends", "localhost")
+    cells = expand({"seed": [0, 1, 2]}, include=[{"ranks": 2, "seed": 3}, {"ranks": 2, "seed": 4}])
+    notes = run(scripted, cells, tmp_path / "results", "127.0.0.1 localhost")
+    made = by_seed(tmp_path / "results")
+    assert statuses(tmp_path / "results") == {"unsupported": 3, "node_lost": 2}
+    assert "127.0.0.1 is set aside: does not answer; 1 slots are left" in notes
+    first, second = (made[seed].failure for seed in (3, 4))
+    assert (
+        first
+        and second
+        and {first.exception, second.exception}
+        == {
+            "no answer from 127.0.0.1, and no record",
+            "not run: needs 2 slots, 1 are left of 2",
+        }
+    )
+
+
+def test_a_cell_that_lost_its_host_keeps_its_first_run(scripted: Scripted, expand, tmp_path: Path) -> None:
+    scripted = replace(scripted, gone=frozenset({"127.0.0.1"}))
+    scripted.ends("hangs", "127.0.0.1")
+    scripted.ends("ends", "localhost")
+    notes = run(scripted, expand({"seed": [0, 1]}), tmp_path / "results", "127.0.0.1 localhost")
+    assert statuses(tmp_path / "results") == {"unsupported": 2}
+    assert any("no answer from 127.0.0.1, and no record; it is run once more" in note for note in notes), notes
+    queues = [file.read_text() for file in tmp_path.glob("results/.run/*/*/queue.jsonl")]
+    lost = [queue.partition('"lost": [')[2].partition("]")[0] for queue in queues]
+    assert sum("127.0.0.1" in one for one in lost) == 1, "the rank that writes the record knows of it"
+
+
+def test_a_host_on_which_nothing_starts_is_set_aside(scripted: Scripted, expand, tmp_path: Path) -> None:
+    scripted.ends("mute", "127.0.0.1")
+    scripted.ends("ends", "localhost")
+    notes = run(scripted, expand({"seed": [0, 1, 2]}), tmp_path / "results", "127.0.0.1 localhost")
+    assert statuses(tmp_path / "results") == {"unsupported": 3}
+    assert any(note.startswith("127.0.0.1 is set aside: processes do not start there") for note in notes), notes
+    scripted.ends("mute", "localhost")
+    with pytest.raises(LaunchError, match="the processes could not be started"):
+        run(scripted, expand({"seed": 3}), tmp_path / "results")
+
+
+def test_cells_that_another_run_has_are_waited_for(scripted: Scripted, expand, tmp_path: Path) -> None:
+    """One gets its record there, another is given back and runs here."""
+    results = tmp_path / "results"
+    cells = expand({"seed": [0, 1, 2]})
+    theirs = results / ".run" / "theirs"
+    theirs.mkdir(parents=True)
+    with Leases(results, theirs, QUICK) as other, contextlib.ExitStack() as held:
+        assert other.claim(cells[0].name) and other.claim(cells[1].name)
+
+        def goes_on() -> None:
+            failure = Failure(phase="train", rank=0, host="a", exception="there")
+            records.write(results, cells[0].without_result("failed", failure))
+            other.release(cells[0].name)
+            other.release(cells[1].name)
+
+        held.callback(goes_on)
+
+        def watch(event: Event) -> None:
+            if "another run has the cells that are left" in event.note:
+                held.close()
+
+        scripted.ends("ends")
+        notes = run(scripted, cells, results, watch=watch)
+    assert statuses(results) == {"failed": 1, "unsupported": 2} and len(notes) == 1
+    given = [line for file in results.glob(".run/*/*/queue.jsonl") for line in file.read_text().splitlines()]
+    assert len([line for line in given if "end" not in line[:6]]) == 2, "what another run did is not done again"
 
 
 def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
@@ -138,20 +200,19 @@ def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
         write(path, content, mode)
 
     monkeypatch.setattr(group.files, "write", sometimes)
-    monkeypatch.setattr(waiting, "WRITE_SECONDS", 0)
-    scripted.endings.write_text("ends")
-    launch.run(expand(), Launch(tmp_path / "results", launcher=scripted), lambda event: None)
+    scripted.ends("ends")
+    run(scripted, expand(), tmp_path / "results", clocks=replace(QUICK, room=0.01))
     assert statuses(tmp_path / "results") == {"unsupported": 1} and not full
 
 
 def test_while_the_run_itself_stands_still_nobody_is_without_progress(scripted: Scripted, tmp_path: Path) -> None:
     place = Pool({"localhost": 1}).place(Lane(1))
     assert place is not None
-    scripted.endings.write_text("ends")
+    scripted.ends("ends")
     running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
     try:
         running.look()
-        for stood_still, idle in ((0, 1000), (1000, group.STILL_SECONDS)):
+        for stood_still, idle in ((0, 1000), (1000, Clocks.still)):
             running.news = time.monotonic() - 1000
             running.seen, running.looked = time.monotonic() - stood_still, float("-inf")
             running.look()
@@ -163,7 +224,7 @@ def test_while_the_run_itself_stands_still_nobody_is_without_progress(scripted: 
 def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: Scripted, tmp_path: Path) -> None:
     place = Pool({"localhost": 1}).place(Lane(1))
     assert place is not None
-    scripted.endings.write_text("ends")
+    scripted.ends("ends")
     running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -175,43 +236,6 @@ def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: 
         running.end()
     running.feed({"end": True})
     assert (tmp_path / "queue.jsonl").read_text() == '{"end": true}\n'
-
-
-@pytest.mark.parametrize(
-    ("launcher", "own", "devices", "expected"),
-    [
-        (
-            "pdsh",
-            "1,2",
-            "4,5,6",
-            "5,6",
-        ),  # deepspeed's launcher has put slots there, which are numbers within the user's
-        ("pdsh", "1,2", None, "1,2"),
-        ("pdsh", "1,2", "", ""),  # the user wants none to be used
-        ("slurm", "4,5,6", None, "5,6"),
-        ("slurm", None, None, "1,2"),
-        ("openmpi", "", None, ""),
-    ],
-)
-def test_ranks_see_the_gpus_of_their_slots(launcher: str, own: str | None, devices: str | None, expected: str) -> None:
-    described = {
-        "launcher": launcher,
-        "ranks": [["a", 0], ["b", 1], ["b", 2]],
-        "alone": False,
-        "slots": {"a": 8, "b": 8},
-    }
-    described |= {
-        "variables": {"HF_X": "sent", "HF_Y": "sent"},
-        "devices": devices,
-        "address": "192.0.2.1",
-        "port": 20000,
-    }
-    told = {"RANK": "2", "SLURM_PROCID": "2", "OMPI_COMM_WORLD_RANK": "2", "HF_X": "set on the host"}
-    found = guard._variables(described, told | ({} if own is None else {"CUDA_VISIBLE_DEVICES": own}))
-    assert found["CUDA_VISIBLE_DEVICES"] == expected
-    assert (found["HF_X"], found["HF_Y"], found["BENCH_HOST"]) == ("set on the host", "sent", "b")
-    if launcher != "pdsh":
-        assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"], found["LOCAL_SIZE"]) == ("2", "1", "3", "2")
 
 
 def test_nohup_is_heeded() -> None:
@@ -233,7 +257,7 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
     mine, theirs, events = tmp_path / ".run" / "mine", tmp_path / ".run" / "theirs", []
     for run in (mine, theirs):
         run.mkdir(parents=True)
-    with Leases(tmp_path, theirs) as other, Leases(tmp_path, mine) as leases:
+    with Leases(tmp_path, theirs, QUICK) as other, Leases(tmp_path, mine, QUICK) as leases:
         made = Waiting(cells, Launch(tmp_path), leases, events.append)
         lane = next(iter(made.lanes))
         first = made.take(lane)

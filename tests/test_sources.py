@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -254,7 +255,10 @@ def outcomes(home: Path, endpoint: str, *cases: dict[str, Any], **variables: str
     return [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("OUTCOME")]
 
 
-def test_the_hub_is_read_once_and_then_offline(tmp_path: Path, repositories: dict[str, Repository]) -> None:
+@pytest.mark.parametrize("variables", [{}, pytest.param({"HF_HUB_OFFLINE": "1"}, marks=pytest.mark.full)])
+def test_the_hub_is_read_once_and_then_offline(
+    variables: dict[str, str], tmp_path: Path, repositories: dict[str, Repository]
+) -> None:
     unpinned, pinned = {"hub": MOVIES}, {"hub": MOVIES | {"revision": FIRST}}
     moved = repositories["someone/MovieGrades"]
     with serve(repositories) as hub:
@@ -273,25 +277,63 @@ def test_the_hub_is_read_once_and_then_offline(tmp_path: Path, repositories: dic
         (new,) = outcomes(tmp_path, hub.endpoint, unpinned)
         assert new["origin"].endswith(f"@{SECOND}") and len(new["train"]) == 4 and new["hash"] != found["hash"]
 
-    for variables in ({}, {"HF_HUB_OFFLINE": "1"}):
-        again, old = outcomes(tmp_path, hub.endpoint, unpinned, pinned, **variables)
-        assert again == new and old["hash"] == found["hash"] and old["origin"] == found["origin"]
+    again, old = outcomes(tmp_path, hub.endpoint, unpinned, pinned, **variables)
+    assert again == new and old["hash"] == found["hash"] and old["origin"] == found["origin"]
     moved.refs["main"] = FIRST
 
 
-def test_labels_and_splits_of_theirs_become_ours(tmp_path: Path, repositories: dict[str, Repository]) -> None:
-    cases = [
-        {"hub": MOVIES, "labels": ["good", "bad"]},  # by name
-        {"hub": MOVIES | {"labels": ["good", "bad"]}},  # theirs in our order
-        {"hub": MOVIES | {"labels": [1, 0]}},
-        {"hub": MOVIES | {"splits": {"test": ["validation", "train"]}}, "test": ["matched", "mismatched"]},
-        {"hub": {"path": "someone/converted", "fields": FIELDS, "revision": "refs/convert/parquet"}},
-        {"hub": MOVIES, "labels": ["good", "worse"]},
-        {"hub": MOVIES | {"labels": ["fine", "good"]}},
-        {"hub": MOVIES | {"splits": {"test": ["other"]}}},
-    ]
+Answers = dict[str, list[dict[str, Any]]]
+LABELS = [
+    {"hub": MOVIES, "labels": ["good", "bad"]},  # by name
+    {"hub": MOVIES | {"labels": ["good", "bad"]}},  # theirs in our order
+    {"hub": MOVIES | {"labels": [1, 0]}},
+    {"hub": MOVIES | {"splits": {"test": ["validation", "train"]}}, "test": ["matched", "mismatched"]},
+    {"hub": {"path": "someone/converted", "fields": FIELDS, "revision": "refs/convert/parquet"}},
+    {"hub": MOVIES, "labels": ["good", "worse"]},
+    {"hub": MOVIES | {"labels": ["fine", "good"]}},
+    {"hub": MOVIES | {"splits": {"test": ["other"]}}},
+]
+AT, FILMS = f"someone/MovieGrades @{FIRST}", "someone/MovieGrades films"
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"path": "someone/MovieGrade"}, "hub.path: found 'someone/MovieGrade', which is not on the hub"),
+    ({"path": "one/two/three"}, "hub.path: found 'one/two/three', which is not on the hub"),
+    (MOVIES | {"config": "film"}, f"hub.config: {AT}: found 'film', expected one of empty, films (did you mean"),
+    (MOVIES | {"config": None}, f"hub.config: {AT}: found None, expected one of empty, films"),
+    (
+        MOVIES | {"splits": {"test": ["test"]}},
+        f"hub.splits: {FILMS}: found 'test', expected one of other, train, v",
+    ),
+    (MOVIES | {"fields": {"sentence": "txt"}}, f"hub.fields.sentence: {FILMS} train: found 'txt', expected one of"),
+    (MOVIES | {"revision": "v2"}, "hub.revision: found v2, which someone/MovieGrades does not have: expected a "),
+    (MOVIES | {"revision": "c" * 40}, f"hub.revision: found {'c' * 40}, which someone/MovieGrades does not have"),
+    ({"path": "someone/script"}, f"hub: someone/script @{FIRST} cannot be read: RuntimeError: Dataset scripts are"),
+]
+
+
+def folders(parent: Path) -> list[dict[str, Any]]:
+    """Cases for `source: auto` where a folder has no file, half of them, or all; then two with another source."""
+    for name in ("none", "half", "whole"):
+        (parent / name / "films").mkdir(parents=True)
+    for name in ("half", "whole"):
+        write_jsonl(parent / name / "films" / "train.jsonl", ROWS)
+    write_csv(parent / "whole" / "films" / "validation.csv", ROWS)
+    case = {"hub": MOVIES, "source": "auto"}
+    cases = [case | {"data": str(parent / name)} for name in ("none", "half", "whole")]
+    return [*cases, cases[-1] | {"source": "hub"}, case | {"source": "folder"}]
+
+
+@pytest.fixture(scope="module")
+def answers(repositories: dict[str, Repository], tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """One process gives the outcomes of all these cases. Faults come first, while the cache is empty."""
+    parent = tmp_path_factory.mktemp("hub")
+    cases = {"faults": [{"hub": address} for address, _ in FAULTS], "labels": LABELS, "auto": folders(parent)}
     with serve(repositories) as hub:
-        named, ordered, numbered, several, converted, *errors = outcomes(tmp_path, hub.endpoint, *cases)
+        found = iter(outcomes(parent / "home", hub.endpoint, *(case for several in cases.values() for case in several)))
+    return {name: list(itertools.islice(found, len(several))) for name, several in cases.items()}
+
+
+def test_labels_and_splits_of_theirs_become_ours(answers: Answers) -> None:
+    named, ordered, numbered, several, converted, *errors = answers["labels"]
     swapped = [["film 0", 1], ["film 1", 0], ["film 2", 0]]
     assert named["train"] == ordered["train"] == numbered["train"] == swapped
     assert several["parts"] == {"matched": 2, "mismatched": 3}
@@ -307,27 +349,18 @@ def test_labels_and_splits_of_theirs_become_ours(tmp_path: Path, repositories: d
     ]
 
 
-def test_what_the_hub_has_not_is_said_with_what_it_has(tmp_path: Path, repositories: dict[str, Repository]) -> None:
-    at, films = f"someone/MovieGrades @{FIRST}", "someone/MovieGrades films"
-    faults: list[tuple[dict[str, Any], str]] = [
-        ({"path": "someone/MovieGrade"}, "hub.path: found 'someone/MovieGrade', which is not on the hub"),
-        ({"path": "one/two/three"}, "hub.path: found 'one/two/three', which is not on the hub"),
-        (MOVIES | {"config": "film"}, f"hub.config: {at}: found 'film', expected one of empty, films (did you mean"),
-        (MOVIES | {"config": None}, f"hub.config: {at}: found None, expected one of empty, films"),
-        (
-            MOVIES | {"splits": {"test": ["test"]}},
-            f"hub.splits: {films}: found 'test', expected one of other, train, v",
-        ),
-        (MOVIES | {"fields": {"sentence": "txt"}}, f"hub.fields.sentence: {films} train: found 'txt', expected one of"),
-        (MOVIES | {"revision": "v2"}, "hub.revision: found v2, which someone/MovieGrades does not have: expected a "),
-        (MOVIES | {"revision": "c" * 40}, f"hub.revision: found {'c' * 40}, which someone/MovieGrades does not have"),
-        ({"path": "someone/script"}, f"hub: someone/script @{FIRST} cannot be read: RuntimeError: Dataset scripts are"),
-    ]
-    with serve(repositories) as hub:
-        found = outcomes(tmp_path, hub.endpoint, *({"hub": address} for address, _ in faults))
-    for (_, expected), outcome in zip(faults, found, strict=True):
+def test_what_the_hub_has_not_is_said_with_what_it_has(answers: Answers) -> None:
+    for (_, expected), outcome in zip(FAULTS, answers["faults"], strict=True):
         assert outcome["error"].startswith(f"task films: {expected}"), outcome
         assert "\n" not in outcome["error"]
+
+
+def test_auto_takes_the_folder_where_there_is_one_and_else_the_hub(answers: Answers) -> None:
+    none, half, whole, forced, other = answers["auto"]
+    assert "found no validation in" in half["error"]
+    assert none["origin"] == forced["origin"] == f"hub someone/MovieGrades films @{FIRST}"
+    assert whole["origin"] == "folder films" and len(whole["test"]) == 6
+    assert other["error"].startswith("environment: BENCH_DATA: is not set: task films expects films/ with train.jsonl")
 
 
 def test_without_network_and_cache_one_line_says_what_to_do(
@@ -348,26 +381,6 @@ def test_without_network_and_cache_one_line_says_what_to_do(
             f"run once where {hub.endpoint} can be reached, with the same HF_HOME (here {home}), or set HF_ENDPOINT to "
             "a mirror"
         )
-
-
-def test_auto_takes_the_folder_where_there_is_one_and_else_the_hub(
-    tmp_path: Path, repositories: dict[str, Repository]
-) -> None:
-    folder = tmp_path / "data" / "films"
-    folder.mkdir(parents=True)
-    case = {"hub": MOVIES, "source": "auto"}
-    variables = {"BENCH_DATA": str(tmp_path / "data")}
-    with serve(repositories) as hub:
-        (none,) = outcomes(tmp_path, hub.endpoint, case, **variables)
-        write_jsonl(folder / "train.jsonl", ROWS)
-        (half,) = outcomes(tmp_path, hub.endpoint, case, **variables)
-        write_csv(folder / "validation.csv", ROWS)
-        whole, forced = outcomes(tmp_path, hub.endpoint, case, case | {"source": "hub"}, **variables)
-        (other,) = outcomes(tmp_path, hub.endpoint, case | {"source": "folder"})
-    assert "found no validation in" in half["error"]
-    assert none["origin"] == forced["origin"] == f"hub someone/MovieGrades films @{FIRST}"
-    assert whole["origin"] == "folder films" and len(whole["test"]) == 6
-    assert other["error"].startswith("environment: BENCH_DATA: is not set: task films expects films/ with train.jsonl")
 
 
 def test_the_command_starts_without_datasets() -> None:

@@ -82,7 +82,12 @@ def test_the_interval_of_an_unpaired_difference_covers_it_with_different_numbers
 
 @pytest.mark.parametrize(
     ("strata", "seeds", "shape", "highest"),
-    [(1, 5, "normal", 0.97), (1, 10, "accuracy", 0.97), (4, 5, "normal", 0.97), (1, 10, "uniform", 1)],
+    [
+        (1, 5, "normal", 0.97),
+        pytest.param(1, 10, "accuracy", 0.97, marks=pytest.mark.full),
+        pytest.param(4, 5, "normal", 0.97, marks=pytest.mark.full),
+        pytest.param(1, 10, "uniform", 1, marks=pytest.mark.full),
+    ],
 )
 def test_the_interval_of_a_ratio_of_deviations_covers_it(strata: int, seeds: int, shape: str, highest: float) -> None:
     """It is smoothed, so it is too wide for a flat shape."""
@@ -113,7 +118,7 @@ def test_the_paired_test_over_seeds_errs_in_5_of_100(strata: int, seeds: int) ->
     assert 0.035 <= found <= 0.06, found
 
 
-@pytest.mark.parametrize("seeds", [1, 5])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_the_test_over_examples_errs_in_at_most_5_of_100(seeds: int) -> None:
     g = np.random.default_rng(7)
 
@@ -127,7 +132,14 @@ def test_the_test_over_examples_errs_in_at_most_5_of_100(seeds: int) -> None:
     assert (0.02 if seeds == 1 else 0.035) <= found <= 0.065, found
 
 
-@pytest.mark.parametrize(("strata", "seeds", "power"), [(1, 5, 0.25), (1, 10, 0.8), (4, 5, 0.95)])
+@pytest.mark.parametrize(
+    ("strata", "seeds", "power"),
+    [
+        pytest.param(1, 5, 0.25, marks=pytest.mark.full),
+        pytest.param(1, 10, 0.8, marks=pytest.mark.full),
+        (4, 5, 0.95),
+    ],
+)
 def test_the_test_of_spreads_errs_in_5_of_100_and_finds_what_is_there(strata: int, seeds: int, power: float) -> None:
     g = np.random.default_rng(8)
 
@@ -152,7 +164,10 @@ def test_holm_is_that_of_statsmodels() -> None:
     assert statistics.holm([]) == [] and statistics.holm([None]) == [None]
 
 
-@pytest.mark.parametrize(("seeds", "level"), [(5, 0.95), (10, 0.95), (5, 0.995)])
+@pytest.mark.parametrize(
+    ("seeds", "level"),
+    [pytest.param(5, 0.95, marks=pytest.mark.full), pytest.param(10, 0.95, marks=pytest.mark.full), (5, 0.995)],
+)
 def test_the_detectable_difference_is_found_with_the_power_it_is_made_for(seeds: int, level: float) -> None:
     g = np.random.default_rng(10)
     difference = statistics.detectable_difference(0.03, seeds, power=0.8, level=level)

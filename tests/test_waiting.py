@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.clocks import Clocks
 from bench.launch import Launch
 from bench.leases import Leases
 from bench.schedule import Lane
@@ -21,7 +22,7 @@ def test_long_cells_come_first_and_small_micro_batches_before_large_ones(expand,
         },
         exclude=[{"task": "toy-foreign-0", "steps": 600}],
     )
-    with Leases(tmp_path, tmp_path / ".run" / "one") as leases:
+    with Leases(tmp_path, tmp_path / ".run" / "one", Clocks()) as leases:
         waiting = Waiting(cells, Launch(tmp_path), leases, lambda event: None)
         (lane,) = waiting.lanes
         taken = [waiting.take(lane) for _ in cells]

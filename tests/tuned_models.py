@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
 from models import LAYERS, MODELS, batch_for, tiny
-from tables import METHOD_TABLE
+from pairs import covering
+from tables import MECHANISMS, METHOD_TABLE, MODEL_TYPES, REGULARIZER_FORMS, REGULARIZER_TABLE
 
 from bench import batches, fields
-from bench.backbones import Backbone
+from bench.backbones import FAMILIES, FORMS, Backbone
 from bench.heads import HEADS, AnswerWords, Linear
 from bench.methods import METHODS, Method
 from bench.perturb import Perturber, Regularizer, Rewriting, Run
@@ -34,17 +35,42 @@ def method_of(settings: dict) -> Method:
     return made
 
 
-def accepts(method: dict, family: str) -> str | None:
+def fault(method: dict, family: str) -> str | None:
     """What a matrix would say against this method on this family."""
-    model_type = tiny(family).config.model_type
-    backbone = Backbone(name=family, source="folder", location="", model_type=model_type, layers=LAYERS)
+    backbone = Backbone(name=family, source="folder", location="", model_type=MODEL_TYPES[family], layers=LAYERS)
     return method_of(method).check(backbone)
 
 
 VOCABULARY = Vocabulary(classes=[[7], [8, 9]], ordinary=range(5, 97), pad=0, mask=4)
-# a method with a family that a matrix would refuse it with is no case
-CASES = [(method, family) for method in METHOD_TABLE for family in MODELS if accepts(method, family) is None]
-METHODS_AND_FAMILIES = pytest.mark.parametrize(("method", "family"), CASES, ids=name)
+SOME_METHODS = [
+    {"kind": "full"},
+    {"kind": "prefix_tuning", "length": 3},
+    {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+]
+
+
+def cases(methods: list[dict] = METHOD_TABLE, families: Iterable[str] = tuple(MODELS)) -> list[tuple[dict, str]]:
+    """Methods x families, without what a matrix would refuse."""
+    return [(method, family) for method in methods for family in families if fault(method, family) is None]
+
+
+def mechanism(method: dict) -> str:
+    return MECHANISMS.get(method["kind"], method["kind"])
+
+
+def form(family: str) -> str:
+    return FORMS.get(FAMILIES[MODEL_TYPES[family]], "masked")
+
+
+def covering_cases(names: str, rows: Iterable[tuple]) -> pytest.MarkDecorator:
+    """By default every method on a family of each form, and on every family a method of each mechanism."""
+    return covering(names, rows, name, method=mechanism, family=form)
+
+
+METHODS_AND_FAMILIES = covering_cases("method, family", cases())
+CONTRACT = [(*case, regularizer) for case in cases() for regularizer in REGULARIZER_TABLE]
+CONTRACT += [(*case, regularizer) for case in cases(SOME_METHODS) for regularizer in REGULARIZER_FORMS]
 
 
 def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None) -> Tuned:
@@ -71,14 +97,6 @@ def passes(model: Tuned, batch: Batch, settings: dict) -> Iterator[Pass]:
     if isinstance(made, Rewriting):
         made.keep(made.rewrite(batch))
     return made.passes(batch)
-
-
-SOME_METHODS = [
-    {"kind": "full"},
-    {"kind": "prefix_tuning", "length": 3},
-    {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4},
-    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
-]
 
 
 def encodings_of(model: Tuned, lengths: tuple[int, ...] = (9, 12, 5, 7)) -> Encodings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.clocks import chosen
 from bench.commands.options import (
     DONE,
     INTERRUPTED,
@@ -23,6 +25,7 @@ from bench.commands.options import (
     NameOption,
     ReserveOption,
     ResultsOption,
+    TimeoutOption,
 )
 from bench.terminal import budget_of, fail, show
 
@@ -37,9 +40,7 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many cells.")] = None,
     launcher: LauncherOption = "pdsh",
     launcher_argument: ArgumentOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds without progress of any rank, after which a cell is ended.")
-    ] = 600,
+    timeout: TimeoutOption = None,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Check gradients first; what fails is not run.")
     ] = False,
@@ -56,6 +57,7 @@ def run(
     dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
+    clocks = chosen(os.environ, timeout)
     from bench.processes import stop_on_signals
     from bench.session import Session, Where
 
@@ -63,7 +65,7 @@ def run(
     if gpu_memory is not None and not skip_oom:
         fail("command line: --gpu-memory: expected --skip-oom with it")
     budget = budget_of(gpu_memory, reserve, remote=hostfile is not None or launcher != "pdsh") if skip_oom else None
-    where = Where(hostfile, tuple(launcher_argument or ()), launcher, timeout)
+    where = Where(hostfile, tuple(launcher_argument or ()), launcher, clocks)
     session = Session(Console(soft_wrap=True), results, where)
     try:
         raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight, predict, budget))
@@ -81,13 +83,14 @@ def preflight(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the gradients of each method and ZeRO configuration of a matrix with one process of plain PyTorch."""
+    clocks = chosen(os.environ)
     from bench.preflight.session import command
     from bench.processes import stop_on_signals
     from bench.session import Where
 
     stop_on_signals()
     try:
-        where = Where(hostfile, tuple(launcher_argument or ()), launcher)
+        where = Where(hostfile, tuple(launcher_argument or ()), launcher, clocks)
         raise typer.Exit(command(matrix, where.launch(results), as_json))
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
@@ -98,7 +101,7 @@ def node(results: ResultsOption = Path("results"), name: NameOption = None) -> N
     """Start ranks on this host for runs with `--launcher no_ssh`, until interrupted."""
     from bench.launchers.node import command
 
-    raise typer.Exit(command(results, name))
+    raise typer.Exit(command(results, name, chosen(os.environ)))
 
 
 def doctor(
@@ -107,7 +110,7 @@ def doctor(
     """Say whether this machine, or every host of a hostfile, is fit to run, and what to do where it is not."""
     from bench.doctor.session import command
 
-    raise typer.Exit(command(hostfile, results, as_json))
+    raise typer.Exit(command(hostfile, results, chosen(os.environ), as_json))
 
 
 def plan(

@@ -18,6 +18,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from bench import files
+from bench.clocks import Clocks
 from bench.doctor.facts import Facts, Request
 from bench.doctor.hosts import Host, Hosts
 from bench.doctor.meeting import Invitation
@@ -27,20 +28,17 @@ from bench.remote import Done, address_of, is_here, run_here, run_on
 from bench.secrets import SECRET
 from bench.settings import InputError
 
-GREET_SECONDS = 8.0
-PROBE_SECONDS = 30.0
-MEET_SECONDS = 10.0
 
-
-def examine(slots: Mapping[str, int], results: Path) -> Hosts:
+def examine(slots: Mapping[str, int], results: Path, clocks: Clocks) -> Hosts:
     """What is known of the hosts of a hostfile, and of this machine; of this one alone where there are none."""
-    found = [Host(name, slots[name], here) for name, here in zip(slots, _each(is_here, slots), strict=True)]
+    own = _each(functools.partial(is_here, seconds=clocks.resolve), slots)
+    found = [Host(name, slots[name], here) for name, here in zip(slots, own, strict=True)]
     if not any(host.here for host in found):
         found.append(Host("localhost", 0 if slots else None, here=True))
-    hosts = _each(functools.partial(_greeted, hosts=found), found)
+    hosts = _each(functools.partial(_greeted, hosts=found, clocks=clocks), found)
     with _planted(results) as (token, planted):
-        hosts = _each(functools.partial(_probed, hosts=hosts, results=results, token=token), hosts)
-    every = _each(functools.partial(_met, hosts=hosts), hosts)
+        hosts = _each(functools.partial(_probed, hosts=hosts, results=results, token=token, clocks=clocks), hosts)
+    every = _each(functools.partial(_met, hosts=hosts, clocks=clocks), hosts)
     torn = _torn(results) if any(not host.here for host in every) else []
     return Hosts(tuple(every), planted, tuple(torn))
 
@@ -69,47 +67,49 @@ def _by_ssh(host: Host, hosts: list[Host]) -> bool:
     return not host.here or (bool(host.slots) and len(hosts) > 1)
 
 
-def _greeted(host: Host, hosts: list[Host]) -> Host:
+def _greeted(host: Host, hosts: list[Host], clocks: Clocks) -> Host:
     """With its address, and what ssh and its clock said."""
     if _by_ssh(host, hosts):
-        host = _asked(host)
+        host = _asked(host, clocks.greet)
     if host.unreachable and not host.here:
         return host
     with contextlib.suppress(OSError):
-        host = replace(host, address=address_of(host.name))
+        host = replace(host, address=address_of(host.name, clocks))
     return host
 
 
-def _asked(host: Host) -> Host:
+def _asked(host: Host, seconds: float) -> Host:
     begun = time.time()
-    done = run_on(host.name, ["date", "+%s.%N"], GREET_SECONDS)
+    done = run_on(host.name, ["date", "+%s.%N"], seconds)
     ended = time.time()
     if done.code != 0:
-        return replace(host, unreachable=_said(done, GREET_SECONDS))
+        return replace(host, unreachable=_said(done, seconds))
     with contextlib.suppress(ValueError, IndexError):
         there = float(done.output.split()[-1])
         return replace(host, clock=(there - ended, there - begun))
     return host
 
 
-def _probed(host: Host, hosts: list[Host], results: Path, token: str) -> Host:
+def _probed(host: Host, hosts: list[Host], results: Path, token: str, clocks: Clocks) -> Host:
     """With the facts that the probe finds on it. This machine answers also where ssh does not reach it."""
     if host.unreachable and not host.here:
         return host
     reply = secrets.token_hex(8)
     others = {one.name: one.address for one in hosts if one is not host and one.address and one.slots != 0}
-    request = Request(results=str(results), token=token, reply=reply, variables=variables(), others=others)
-    done = _run(host, "bench.doctor.probe", request.model_dump_json(), PROBE_SECONDS)
+    request = Request(
+        results=str(results), token=token, reply=reply, variables=variables(), others=others, clocks=clocks
+    )
+    done = _run(host, "bench.doctor.probe", request.model_dump_json(), clocks.answer)
     replied = _take(results / f".doctor-{reply}", reply)
     if done.code != 0:
-        return replace(host, broken=_said(done, PROBE_SECONDS))
+        return replace(host, broken=_said(done, clocks.answer))
     try:
         return replace(host, facts=Facts.model_validate_json(_last_line(done)), replied=replied)
     except ValidationError:
         return replace(host, broken=f"found {_last_line(done)[:60]!r}, as another version of promptzero may answer")
 
 
-def _met(host: Host, hosts: list[Host]) -> Host:
+def _met(host: Host, hosts: list[Host], clocks: Clocks) -> Host:
     """With what came of connecting to all other hosts of the run."""
     guests = [one for one in hosts if one.facts and one.address and one.slots]
     if host not in guests or len(guests) < 2:
@@ -118,12 +118,12 @@ def _met(host: Host, hosts: list[Host]) -> Host:
     others = {
         one.name: (one.address, one.facts.port) for one in guests if one is not host and one.address and one.facts
     }
-    invitation = Invitation(name=host.name, port=host.facts.port, others=others, seconds=MEET_SECONDS)
-    done = _run(host, "bench.doctor.meeting", invitation.model_dump_json(), PROBE_SECONDS)
+    invitation = Invitation(name=host.name, port=host.facts.port, others=others, clocks=clocks)
+    done = _run(host, "bench.doctor.meeting", invitation.model_dump_json(), clocks.answer)
     try:
         return replace(host, met=json.loads(_last_line(done)))
     except ValueError:
-        return replace(host, met=dict.fromkeys(others, _said(done, PROBE_SECONDS)))
+        return replace(host, met=dict.fromkeys(others, _said(done, clocks.answer)))
 
 
 def _run(host: Host, module: str, stdin: str, seconds: float) -> Done:
@@ -137,7 +137,7 @@ def _run(host: Host, module: str, stdin: str, seconds: float) -> Done:
 def _said(done: Done, seconds: float) -> str:
     """The last line of an error."""
     if done.code is None:
-        return f"no answer in {seconds:.0f} s"
+        return f"no answer in {seconds:g} s"
     lines = [line.strip() for line in (done.output + "\n" + done.error).splitlines() if line.strip()]
     return lines[-1] if lines else f"exit status {done.code}"
 

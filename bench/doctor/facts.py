@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.clocks import Clocks
 from bench.settings import Settings
 
 FOLDERS = ("results", "BENCH_CACHE", "HF_HOME")  # each may be shared between hosts; results must be
@@ -15,6 +16,7 @@ class Request(Settings):
     reply: str  # the same of what the asked host writes into those in which it finds it
     variables: dict[str, str]  # that `bench run` would give a rank; what is secret is replaced
     others: dict[str, str]  # the other hosts and their addresses
+    clocks: Clocks
 
 
 class Gpu(Settings):

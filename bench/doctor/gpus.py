@@ -8,20 +8,19 @@ import shutil
 from bench.doctor.facts import Gpu
 from bench.remote import run_here
 
-SECONDS = 15.0  # without its daemon the driver wakes up first
 GPUS = "--query-gpu=index,uuid,memory.total,memory.free,name"
 PROCESSES = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
 FORMAT = "--format=csv,noheader,nounits"
 
 
-def gpus() -> tuple[tuple[Gpu, ...] | None, str | None]:
-    """Those that CUDA_VISIBLE_DEVICES leaves, and why there are none; None where nobody can tell."""
+def gpus(seconds: float) -> tuple[tuple[Gpu, ...] | None, str | None]:
+    """Those that CUDA_VISIBLE_DEVICES leaves, and why there are none; None where nobody can tell in so many seconds."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None, None
-    listed, running = run_here([program, GPUS, FORMAT], SECONDS), run_here([program, PROCESSES, FORMAT], SECONDS)
+    listed, running = run_here([program, GPUS, FORMAT], seconds), run_here([program, PROCESSES, FORMAT], seconds)
     if listed.code != 0:
-        said = (listed.error + listed.output).strip().splitlines() or [f"no answer in {SECONDS:.0f} s"]
+        said = (listed.error + listed.output).strip().splitlines() or [f"no answer in {seconds:g} s"]
         return (), said[-1]
     return parse(listed.output, running.output, os.environ.get("CUDA_VISIBLE_DEVICES")), None
 

@@ -11,10 +11,9 @@ import contextlib
 import json
 import sys
 
+from bench.clocks import Clocks
 from bench.settings import Settings
 
-TRY_SECONDS = 2.0
-PAUSE_SECONDS = 0.2
 AT_ONCE = 64  # connections of a host's own
 
 
@@ -22,14 +21,14 @@ class Invitation(Settings):
     name: str  # of the host that is asked
     port: int  # on which it listens
     others: dict[str, tuple[str, int]]  # address and port of each
-    seconds: float  # for everything, from when this host begins
+    clocks: Clocks
 
 
 class Guest:
     """One host of a meeting."""
 
     def __init__(self, invitation: Invitation):
-        self.invitation = invitation
+        self.invitation, self.clocks = invitation, invitation.clocks
         self.met: set[str] = set()  # who has connected to this one
         self.failures: dict[str, str | None] = dict.fromkeys(invitation.others, "never tried")
         self.everybody = asyncio.Event()
@@ -43,13 +42,13 @@ class Guest:
         async with server:
             with contextlib.suppress(asyncio.TimeoutError):
                 everything = asyncio.gather(self.everybody.wait(), *map(self._reach, self.invitation.others))
-                await asyncio.wait_for(everything, self.invitation.seconds)
+                await asyncio.wait_for(everything, self.clocks.meet)
         return self.failures
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Says who is here to somebody who has said the same."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            name = (await asyncio.wait_for(reader.readline(), TRY_SECONDS)).decode(errors="replace").strip()
+            name = (await asyncio.wait_for(reader.readline(), self.clocks.meet_try)).decode(errors="replace").strip()
             writer.write(f"{self.invitation.name}\n".encode())
             await writer.drain()
             self.met.add(name)
@@ -63,14 +62,14 @@ class Guest:
         while self.failures[other] is not None:
             try:
                 async with self.doors:
-                    answer = await asyncio.wait_for(self._ask(address, port), TRY_SECONDS)
+                    answer = await asyncio.wait_for(self._ask(address, port), self.clocks.meet_try)
                 self.failures[other] = None if answer == other else f"{address} is another host"
             except asyncio.TimeoutError:
                 self.failures[other] = f"{address} does not answer"
             except OSError as error:
                 self.failures[other] = f"{address}: {error.strerror or error}"
             if self.failures[other] is not None:
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self.clocks.meet_again)
 
     async def _ask(self, address: str, port: int) -> str:
         reader, writer = await asyncio.open_connection(address, port)

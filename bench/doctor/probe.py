@@ -23,7 +23,6 @@ from bench.addresses import addresses_of, interfaces
 from bench.doctor.facts import CHOOSING, Facts, Folder, Request
 from bench.doctor.gpus import gpus
 
-HUB_SECONDS = 3.0
 HUB = "https://huggingface.co"
 TOOLS = ("ninja", "nvcc", "pdsh", "srun", "mpirun")
 CUDA = "/usr/local/cuda"  # where torch looks, too
@@ -38,7 +37,7 @@ def main() -> None:
 
 def facts(request: Request) -> Facts:
     head, dirty = environment.commit()
-    found, problem = gpus()
+    found, problem = gpus(request.clocks.gpus)
     name = socket.gethostname()
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     return Facts(
@@ -61,11 +60,11 @@ def facts(request: Request) -> Facts:
         interfaces={name: tuple(addresses) for name, addresses in interfaces().items()},
         chosen_interfaces={name: value for name in CHOOSING if (value := os.environ.get(name))},
         own_name=name,
-        own_addresses=tuple(addresses_of(name)),
+        own_addresses=tuple(addresses_of(name, request.clocks.resolve)),
         routes={other: route(address) for other, address in request.others.items()},
         tools=tools(),
         offline=offline,
-        hub=None if offline else hub(os.environ.get("HF_ENDPOINT") or HUB),
+        hub=None if offline else hub(os.environ.get("HF_ENDPOINT") or HUB, request.clocks.hub),
         hub_token=bool(os.environ.get("HF_TOKEN")),
         port=free_port(),
     )
@@ -183,13 +182,13 @@ def tools() -> dict[str, str | None]:
     }
 
 
-def hub(url: str) -> str | None:
+def hub(url: str, seconds: float) -> str | None:
     """Why the hub does not answer in time; None: it does. Nothing is sent along, no token either."""
     said: list[str | None] = []
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_SECONDS).close()
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
             said.append(None)
         except urllib.error.HTTPError as error:
             said.append(None if error.code < 500 else f"it answers {error.code}")
@@ -198,8 +197,8 @@ def hub(url: str) -> str | None:
 
     thread = threading.Thread(target=ask, daemon=True)  # names have no timeout of their own
     thread.start()
-    thread.join(HUB_SECONDS + 0.5)
-    return said[0] if said else f"no answer in {HUB_SECONDS:.0f} s"
+    thread.join(seconds + 0.5)
+    return said[0] if said else f"no answer in {seconds:g} s"
 
 
 def free_port() -> int:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.clocks import Clocks
 from bench.doctor.checks import check
 from bench.doctor.examine import examine
 from bench.doctor.findings import Finding
@@ -18,12 +19,12 @@ FIT, UNFIT = 0, 1  # exit status
 HEAD = ("host", "check", "level", "found", "what to do")
 
 
-def command(hostfile: Path | None, results: Path, as_json: bool) -> int:
+def command(hostfile: Path | None, results: Path, clocks: Clocks, as_json: bool) -> int:
     """Asks every host, prints what is found; the exit status. InputError when the hostfile is none."""
     slots = read_hostfile(hostfile) if hostfile else {}
     if hostfile and not any(slots.values()):
         raise InputError(str(hostfile), [Problem("slots", "found none, expected `host slots=n`")])
-    found = check(examine(slots, results.absolute()))
+    found = check(examine(slots, results.absolute(), clocks))
     if as_json:
         print(json.dumps({"findings": [asdict(one) for one in found], "faults": counts(found)["fault"]}, indent=1))
     else:

@@ -16,14 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 from bench import heartbeat, remote
+from bench.clocks import Clocks
 from bench.launchers.base import Group
 from bench.settings import InputError, Problem
 
 NAME = "no_ssh"
-BEAT_SECONDS = 2.0  # of an agent
-GONE_SECONDS = 5 * BEAT_SECONDS  # without a beat
-WAIT_SECONDS = 0.5
-STOP_SECONDS = 15.0  # that agents have to end their parts in, and to tell
 
 
 @dataclass(frozen=True)
@@ -45,16 +42,16 @@ class Agents:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str) -> str:
-        return remote.address_of(host)
+    def address(self, host: str, clocks: Clocks) -> str:
+        return remote.address_of(host, clocks)
 
-    def reachable(self, host: str) -> bool:
+    def reachable(self, host: str, clocks: Clocks) -> bool:
         """Whether its agent beats."""
         beat = beat_file(self.results, host)
         before = _changed(beat)
-        end = time.monotonic() + GONE_SECONDS
+        end = time.monotonic() + clocks.agent_gone
         while before is not None and time.monotonic() < end:
-            time.sleep(WAIT_SECONDS)
+            time.sleep(clocks.agent_look)
             if _changed(beat) not in (before, None):
                 return True
         return False
@@ -94,7 +91,8 @@ def _changed(file: Path) -> int | None:
 def main() -> None:
     """Until every part of the group has ended, it is told to stop, or `bench run` is gone; the highest exit status."""
     work, parent = Path(sys.argv[1]), os.getppid()
-    hosts = list(hosts_of(json.loads((work / "group.json").read_text("utf-8"))))
+    group = json.loads((work / "group.json").read_text("utf-8"))
+    hosts, clocks = list(hosts_of(group)), Clocks(**group["clocks"])
     told: float | None = None
     codes: dict[int, int] = {}
     while len(codes) < len(hosts) and os.getppid() == parent:
@@ -105,9 +103,9 @@ def main() -> None:
                 print(f"{host}: exit status {code}", *_tail(log_file(work, node)), sep="\n")
         if told is None and heartbeat.told_to_stop(work):
             told = time.monotonic()
-        if told is not None and time.monotonic() - told > STOP_SECONDS:
+        if told is not None and time.monotonic() - told > clocks.agent_stop:
             break
-        time.sleep(WAIT_SECONDS)
+        time.sleep(clocks.agent_look)
     sys.exit(max(codes.values(), default=1))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bench.clocks import Clocks
 from bench.schedule import Place
 from bench.settings import InputError, Problem
 
@@ -30,6 +31,7 @@ class Group:
     address: str  # where rank 0 listens, as the other hosts reach it
     port: int
     arguments: tuple[str, ...] = ()  # further ones of the user, for what starts the ranks
+    clocks: Clocks = Clocks()  # of its run
 
     @property
     def hostfile(self) -> str:
@@ -64,11 +66,11 @@ class Launcher(Protocol):
         """To be set for the command, beside the user's own."""
         ...
 
-    def address(self, host: str) -> str:
+    def address(self, host: str, clocks: Clocks) -> str:
         """Where the other hosts reach it. OSError when there is no telling."""
         ...
 
-    def reachable(self, host: str) -> bool:
+    def reachable(self, host: str, clocks: Clocks) -> bool:
         """Whether `host` answers; takes a few seconds if it does not."""
         ...
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench import remote
+from bench.clocks import Clocks
 from bench.launchers.base import Group, include, plain
 
 
@@ -42,11 +43,11 @@ class DeepSpeed:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str) -> str:
-        return remote.address_of(host)
+    def address(self, host: str, clocks: Clocks) -> str:
+        return remote.address_of(host, clocks)
 
-    def reachable(self, host: str) -> bool:
-        return remote.reachable(host)
+    def reachable(self, host: str, clocks: Clocks) -> bool:
+        return remote.reachable(host, clocks)
 
     def ends_by_signal(self, group: Group) -> bool:
         """Through pdsh it would end every launcher of this user on these hosts: DeepSpeed calls pkill for it."""
@@ -54,7 +55,7 @@ class DeepSpeed:
 
 
 def _local(group: Group) -> bool:
-    return len(group.place.hosts) == 1 and _is_here(group.place.hosts[0])
+    return len(group.place.hosts) == 1 and _is_here(group.place.hosts[0], group.clocks.resolve)
 
 
 _is_here = functools.cache(remote.is_here)

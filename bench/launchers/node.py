@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from bench import heartbeat
-from bench.launchers.agents import BEAT_SECONDS, NAME, beat_file, ended_file, hosts_of, log_file
+from bench.clocks import Clocks
+from bench.launchers.agents import NAME, beat_file, ended_file, hosts_of, log_file
 from bench.launchers.base import include
 from bench.processes import Session, deaf, stop_on_signals
 
-LOOK_SECONDS = 0.5
-END_SECONDS = 10.0  # that a part has to end in by itself
 
-
-def command(results: Path, host: str | None) -> int:
+def command(results: Path, host: str | None, clocks: Clocks) -> int:
     """Serves until SIGINT, SIGTERM or SIGHUP, which is how it is meant to end: 0."""
     stop_on_signals()
-    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname()) as agent:
+    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname(), clocks) as agent:
         agent.serve()
     return 0
 
@@ -46,9 +44,9 @@ Starts = Callable[[Path, dict[str, Any], int], list[str]]
 class Part:
     """What this host does of one group."""
 
-    def __init__(self, work: Path, node: int, command: list[str]):
-        self.work, self.node = work, node
-        self.session = Session(command, log_file(work, node), dict(os.environ))
+    def __init__(self, work: Path, node: int, command: list[str], clocks: Clocks):
+        self.work, self.node, self.clocks = work, node, clocks
+        self.session = Session(command, log_file(work, node), dict(os.environ), clocks)
         self.told: float | None = None  # when it was told to end
 
     def over(self) -> bool:
@@ -56,7 +54,7 @@ class Part:
         if self.session.poll() is None:
             if self.told is None and _told_to_stop(self.work):
                 self.stop()
-            if self.told is None or time.monotonic() - self.told < END_SECONDS:
+            if self.told is None or time.monotonic() - self.told < self.clocks.end:
                 return False
         self.session.end(0)
         with contextlib.suppress(OSError):
@@ -71,8 +69,9 @@ class Part:
 class Node:
     """The agent; a context manager that ends all it has started."""
 
-    def __init__(self, results: Path, host: str, starts: Starts = launch_command):
-        self.results, self.host, self.starts = results, host, starts
+    def __init__(self, results: Path, host: str, clocks: Clocks, starts: Starts = launch_command):
+        """`clocks`: of the agent; those of a group it has from the run."""
+        self.results, self.host, self.clocks, self.starts = results, host, clocks, starts
         self.parts: list[Part] = []
         self.leases: dict[str, int] = {}  # as each run's was when it was seen first
         self.seen: set[Path] = set()  # work folders that are settled: not for this host, or started
@@ -89,14 +88,14 @@ class Node:
             for part in self.parts:
                 part.stop()
             while self._still():
-                time.sleep(LOOK_SECONDS)
+                time.sleep(self.clocks.agent_look)
             beat_file(self.results, self.host).unlink(missing_ok=True)
 
     def serve(self) -> None:
         """Until it is interrupted."""
         while True:
             self.look()
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.clocks.agent_look)
 
     def look(self) -> None:
         """Beats, ends what is to end, starts what is new."""
@@ -105,10 +104,10 @@ class Node:
         for work, group, node in self._wanted():
             if _first(work / f"started-{node}"):
                 print(f"{work}: starting ranks", flush=True)
-                self.parts.append(Part(work, node, self.starts(work, group, node)))
+                self.parts.append(Part(work, node, self.starts(work, group, node), Clocks(**group["clocks"])))
 
     def _beat(self) -> None:
-        if time.monotonic() - self.beaten >= BEAT_SECONDS:
+        if time.monotonic() - self.beaten >= self.clocks.agent_beat:
             self.beaten = time.monotonic()
             with contextlib.suppress(OSError):
                 os.utime(beat_file(self.results, self.host))

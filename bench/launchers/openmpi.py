@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from bench import files, remote
+from bench.clocks import Clocks
 from bench.launchers.base import Group
 from bench.launchers.deepspeed import DeepSpeed
 
@@ -49,11 +50,11 @@ class OpenMPI:
         files.write(_hostfile(group.work), "".join(lines))
         return AS_ROOT if os.geteuid() == 0 else {}
 
-    def address(self, host: str) -> str:
-        return remote.address_of(host)
+    def address(self, host: str, clocks: Clocks) -> str:
+        return remote.address_of(host, clocks)
 
-    def reachable(self, host: str) -> bool:
-        return remote.reachable(host)
+    def reachable(self, host: str, clocks: Clocks) -> bool:
+        return remote.reachable(host, clocks)
 
     def ends_by_signal(self, group: Group) -> bool:
         """mpirun passes it on to its own ranks."""

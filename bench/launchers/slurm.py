@@ -14,11 +14,11 @@ import sys
 from collections.abc import Mapping
 
 from bench import remote
+from bench.clocks import Clocks
 from bench.launchers.base import Group
 from bench.settings import InputError, Problem, shown
 
 NO_JOB = "SLURM_JOB_ID is not set, expected to be inside salloc or sbatch (launch/slurm.sbatch)"
-REACH_SECONDS = 15
 STEP = (
     "--overlap",  # steps run side by side, and each sees all the memory and GPUs that the job has on a host
     "--overcommit",  # as many ranks as there are GPUs, however many tasks or cores the job has asked for
@@ -65,21 +65,22 @@ class Slurm:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str) -> str:
+    def address(self, host: str, clocks: Clocks) -> str:
         """Of the name or address under which Slurm knows it: a node's own name need not resolve."""
         told = _scontrol("show", "node", host, "--oneliner").stdout
         known = re.search(r" NodeAddr=(\S+)", told)
-        return remote.address_of(known[1] if known else host)
+        return remote.address_of(known[1] if known else host, clocks)
 
-    def reachable(self, host: str) -> bool:
+    def reachable(self, host: str, clocks: Clocks) -> bool:
         """Whether a step starts there."""
         own = {name: one for name, one in os.environ.items() if not name.startswith(INHERITED)}
-        command = ["srun", *STEP, "--immediate=10", "--nodes=1", "--ntasks=1", f"--nodelist={host}", "true"]
+        room = max(1, round(clocks.reach))
+        command = ["srun", *STEP, f"--immediate={room}", "--nodes=1", "--ntasks=1", f"--nodelist={host}", "true"]
         process = subprocess.Popen(
             command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            return process.wait(REACH_SECONDS) == 0
+            return process.wait(clocks.step) == 0
         except subprocess.TimeoutExpired:
             return False
         finally:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bench import data
 from bench.cells import Cell, identity_json
 from bench.settings import InputError
-from bench.templates import Templater, tokenizer_of
+from bench.templates import Templater, tokenizer
 
 LONGEST = 32  # texts that are tokenised: those with most characters
 SEEN = ("backbone", "task", "regime", "head", "max_length", "weights")
@@ -35,8 +35,9 @@ def longest(cell: Cell) -> Lengths:
 
 
 def _longest(cell: Cell) -> Lengths:
-    backbone = cell.backbone
-    templater = Templater(cell.task, tokenizer_of(backbone), backbone.form, cell.head.kind == "linear", cell.max_length)
+    backbone, plain = cell.backbone, cell.head.kind == "linear"
+    tokens = tokenizer(backbone.checkpoint, backbone.revision)
+    templater = Templater(cell.task, tokens, backbone.form, plain, cell.max_length)
 
     def of(examples: list[data.Example]) -> int:
         texts = sorted(examples, key=lambda example: sum(map(len, example.texts)), reverse=True)[:LONGEST]

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import endings, files, launch
+from bench.clocks import Clocks
 from bench.launch import Launch, LaunchError
 from bench.preflight.probes import Probe
 from bench.preflight.verdicts import Verdict
 from bench.records import Environment
 
 WORKER = "bench.preflight.worker"
-LIMIT_SECONDS = 120.0  # for one probe
-START_SECONDS = 600.0  # for a group to join
 STARTS = 2  # how often one may die before its first verdict
 Found = Callable[[Probe, Verdict], None]
 
@@ -25,9 +24,7 @@ class TookTooLong(Exception):
     """A probe gave no verdict in time."""
 
 
-def run(
-    probes: list[Probe], where: Launch, tell: Found, limit: float = LIMIT_SECONDS
-) -> tuple[dict[str, Verdict], Environment | None]:
+def run(probes: list[Probe], where: Launch, tell: Found) -> tuple[dict[str, Verdict], Environment | None]:
     """The verdict on every probe, by name. LaunchError when processes cannot be started at all."""
     by_ranks: dict[int, list[Probe]] = {}
     for probe in probes:
@@ -37,23 +34,18 @@ def run(
     environment: Environment | None = None
     folder = launch.run_folder(where.results)
     for _, group in sorted(by_ranks.items()):
-        environment = _serve(group, where, folder, verdicts, tell, limit) or environment
+        environment = _serve(group, where, folder, verdicts, tell) or environment
     return verdicts, environment
 
 
 def _serve(
-    group: list[Probe],
-    where: Launch,
-    folder: Path,
-    verdicts: dict[str, Verdict],
-    tell: Found,
-    limit: float,
+    group: list[Probe], where: Launch, folder: Path, verdicts: dict[str, Verdict], tell: Found
 ) -> Environment | None:
-    failed_starts, environment = 0, None
+    failed_starts, environment, limit = 0, None, where.clocks.probe
     while left := [probe for probe in group if probe.name not in verdicts]:
         work = Path(tempfile.mkdtemp(dir=folder, prefix="preflight-"))
         files.write(work / "queue.json", json.dumps({"probes": [probe.cell.content() for probe in left]}))
-        follower = _Follower(work, left, tell, limit)
+        follower = _Follower(work, left, tell, where.clocks)
         try:
             ended = launch.run_group(left[0].cell.ranks, work, where, WORKER, follower.look)
             how = f"a process ended without a verdict: {endings.how(ended)}"
@@ -74,8 +66,8 @@ def _serve(
 class _Follower:
     """Sees which probe runs and what was found, in the files that ranks write."""
 
-    def __init__(self, work: Path, probes: list[Probe], tell: Found, limit: float):
-        self.work, self.tell, self.limit = work, tell, limit
+    def __init__(self, work: Path, probes: list[Probe], tell: Found, clocks: Clocks):
+        self.work, self.tell, self.clocks = work, tell, clocks
         self.waiting = list(probes)  # in the order of the queue
         self.verdicts: dict[str, Verdict] = {}
         self.running: Probe | None = None
@@ -90,7 +82,7 @@ class _Follower:
             self.found(self.waiting[0], Verdict.model_validate_json(file.read_bytes()))
         if self.running is None and self.waiting and (self.work / "started" / self.waiting[0].name).is_file():
             self.running, self.news = self.waiting[0], time.monotonic()
-        limit = START_SECONDS if self.environment is None else self.limit
+        limit = self.clocks.join if self.environment is None else self.clocks.probe
         if self.waiting and time.monotonic() - self.news > limit:
             raise TookTooLong
 

@@ -20,19 +20,19 @@ import torch
 
 from bench import environment, files
 from bench.cells import Cell, rebuild
+from bench.clocks import Clocks
 from bench.engine import LINEAR, World
 from bench.preflight.check import Reference, check
 from bench.preflight.verdicts import UNCHECKED, Verdict
 from bench.profiler import PhaseClock
 from bench.train import accelerator
-from bench.worker import ECHO_SECONDS, FAILED, MAX_CELLS, is_echo
-
-AGREE_SECONDS = 3  # for the ranks to find out that all of them were refused
+from bench.worker import FAILED, MAX_CELLS, is_echo
 
 
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     queue = json.loads((folder / "queue.json").read_text("utf-8"))
+    clocks = Clocks(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
     world = World.join()
     hosts = world.gather(world.host)
     if world.rank == 0:
@@ -40,7 +40,7 @@ def main() -> None:
         files.write(folder / "environment.json", where.model_dump_json())
     reference: Reference | None = None
     for number, content in enumerate(queue["probes"][:MAX_CELLS]):
-        reference = serve(rebuild(content), world, folder, reference) or reference
+        reference = serve(rebuild(content), world, folder, reference, clocks) or reference
         gc.collect()
         if number == 0:
             gc.freeze()  # what the libraries are made of; DeepSpeed collects too, 0.3 s each time with all of it
@@ -48,7 +48,7 @@ def main() -> None:
     _exit(0)
 
 
-def serve(probe: Cell, world: World, folder: Path, known: Reference | None) -> Reference | None:
+def serve(probe: Cell, world: World, folder: Path, known: Reference | None, clocks: Clocks) -> Reference | None:
     """Writes the verdict. An exception that other ranks may not have had ends the process."""
     if world.rank == 0:
         files.write(folder / "started" / probe.name, "")
@@ -58,13 +58,13 @@ def serve(probe: Cell, world: World, folder: Path, known: Reference | None) -> R
     except Exception as error:  # whatever it was, it is this probe's result
         traceback.print_exc()
         if is_echo(error):
-            time.sleep(ECHO_SECONDS)
+            time.sleep(clocks.echo)
             os._exit(FAILED)
         exception = f"{type(error).__name__}: {error}"[:2000]
         seconds = sum(clock.seconds.values())
         refused = Verdict(finding="unsupported", phase=clock.current, exception=exception, seconds=seconds)
         write(folder, probe.name, refused)
-        if clock.current in ("setup", UNCHECKED) and all_refused(probe.name, world, folder):
+        if clock.current in ("setup", UNCHECKED) and all_refused(probe.name, world, folder, clocks):
             torch.nn.functional.linear = LINEAR  # a ZeRO-3 engine that was not finished does not put it back
             return None
         _exit(FAILED)
@@ -79,14 +79,14 @@ def write(folder: Path, name: str, verdict: Verdict) -> None:
     files.write_once(folder / "verdicts" / f"{name}.json", verdict.model_dump_json())
 
 
-def all_refused(name: str, world: World, folder: Path) -> bool:
+def all_refused(name: str, world: World, folder: Path, clocks: Clocks) -> bool:
     """Whether every rank is here; by files, since a rank that is not cannot answer."""
     files.write(folder / "refused" / f"{name}.{world.rank}", "")
-    end = time.monotonic() + AGREE_SECONDS
+    end = time.monotonic() + clocks.agree
     while time.monotonic() < end:
         if all((folder / "refused" / f"{name}.{rank}").is_file() for rank in range(world.size)):
             return True
-        time.sleep(0.02)
+        time.sleep(clocks.queue)
     return False
 
 

@@ -19,7 +19,7 @@ from bench.tasks import Hub, Task
 if TYPE_CHECKING:  # imported where it is used: it takes a second
     import datasets
 
-SECONDS = 10  # to wait for the hub's first answer
+SECONDS = 10  # to wait for the hub's first answer, while data are read and no rank waits
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _resolved: dict[str, str] = {}  # in this process: owner/name@revision -> commit
 

@@ -9,7 +9,6 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
-from bench import toy
 from bench.backbones import FAMILIES, Backbone
 from bench.shapes import SHAPES
 from bench.stack.core import Stack
@@ -49,11 +48,9 @@ def load_random(
 
 
 def config_of(backbone: Backbone) -> Any:
-    """Of a folder its config.json, of a name its shape."""
-    if backbone.source == "built-in":
-        return toy.shape(backbone.name, len(toy.tokenizer(backbone.name))).config
-    if backbone.source == "folder":
-        return AutoConfig.from_pretrained(backbone.location, trust_remote_code=False)
+    """Of a folder its config.json, of a name on the hub its shape."""
+    if backbone.source != "hub":
+        return AutoConfig.from_pretrained(backbone.checkpoint, trust_remote_code=False)
     shape = SHAPES[backbone.name]
     config: Any = AutoConfig.for_model(backbone.model_type, **shape)
     # transformers 5.23 sets it in every T5, and unties those whose checkpoints have both

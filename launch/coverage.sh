@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Branch coverage of bench/ by both tiers of the tests, a row per package; what processes of the tests run counts too.
+#
+#   bash launch/coverage.sh [FOLDER]    keeps the data there (build/coverage)
+#
+# It runs both tiers one after another and takes about twice their time.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+setup dev
+folder="${1:-build/coverage}"
+mkdir -p "$folder"
+folder="$(cd "$folder" && pwd)"
+failed=0
+for tier in default rest; do
+  flag=$([ "$tier" = rest ] && echo "full" || echo "not full")
+  COVERAGE_FILE="$folder/$tier" coverage run -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder \
+    -m "$flag" || failed=1
+  COVERAGE_FILE="$folder/$tier" coverage combine --quiet
+done
+python tests/coverage_table.py "$folder/default" "$folder/rest"
+exit "$failed"
