@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from matrices import Expand, defaults
+from matrices import Expand, defaults, predivided
 from scheduling import SHARED, scope
 
 if TYPE_CHECKING:
@@ -100,9 +100,8 @@ def write_matrix(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
 
     def write(axes: dict[str, Any] | None = None, name: str = "matrix", **keys: Any) -> Path:
         file = tmp_path / f"{name}.yaml"
-        file.write_text(
-            json.dumps({"defaults": defaults(checkpoint), "axes": axes or {"seed": 0}, **keys})
-        )  # JSON is YAML
+        content = {"defaults": defaults(checkpoint), "axes": axes or {"seed": 0}, **keys}
+        file.write_text(json.dumps(content))  # JSON is YAML
         return file
 
     return write
@@ -116,3 +115,27 @@ def expand(write_matrix: Callable[..., Path]) -> Expand:
         return matrix.load(str(write_matrix(axes, **keys))).expand()
 
     return made
+
+
+@pytest.fixture
+def shape(tmp_path: Path) -> dict[str, str]:
+    """A backbone of which nothing but its config is there: preflight reads no weights."""
+    folder = tmp_path / "shape"
+    folder.mkdir()
+    config = {"model_type": "roberta", "num_hidden_layers": 2, "architectures": ["RobertaForMaskedLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"")
+    return {"path": str(folder)}
+
+
+@pytest.fixture
+def halved(tmp_path: Path) -> dict[str, str]:
+    """A fault of DeepSpeed 0.19.8: all-reduced ZeRO-3 gradients are divided by this factor and, where it is the number
+    of ranks, not multiplied again (stage3.py, `__avg_scatter_contiguous_grads`)."""
+    return predivided(tmp_path, "halved", reduce_scatter=False)
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> dict[str, str]:
+    """What DeepSpeed says it cannot do."""
+    return predivided(tmp_path, "refused", reduce_scatter=True)

@@ -66,7 +66,7 @@ def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
             rank.kill()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200, why: Callable[[], str] | None = None) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 900, why: Callable[[], str] | None = None) -> None:
     """`why`: what is said when it is waited for in vain."""
     end = time.monotonic() + seconds
     while not condition():

@@ -11,7 +11,7 @@ import functools
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-SHARED = ("ranks", "finished")  # fixtures that are expensive to have twice
+SHARED = ("ranks", "finished", "interrupted")  # fixtures that are expensive to have twice
 
 
 def scope(nodeid: str) -> str:

@@ -82,3 +82,11 @@ REGULARIZER_FORMS = [
     {"kind": "attack", "algorithm": "freelb", "depth": 1, "clean_weight": 0.5},
     {"kind": "attack", "space": "text", "cosine": -1.0},
 ]
+
+# what preflight is tried with
+PROBED = [
+    "full",
+    {"kind": "prompt_tuning", "length": 3},
+    {"kind": "late_prompt", "depth": 1, "bottleneck": 8},
+    {"kind": "peft", "config": {"peft_type": "LORA", "r": 2}},
+]

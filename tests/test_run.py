@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +72,20 @@ def interrupted(
     file, results = folder / "matrix.yaml", folder / "results"
     file.write_text(json.dumps(content))
     with started(file, results) as process:
-        wait_for(lambda: in_training(results) and len(records.recorded(results)) == 1)
+        train_behind(process, results, 1)
         victim, phase, _ = running(results)
         workers(results)[1].send_signal(signal.SIGKILL)
-        wait_for(lambda: in_training(results) and len(records.recorded(results)) == 2)
+        train_behind(process, results, 2)
         process.send_signal(request.param)
         output, _ = process.communicate(timeout=200)
         left = len(workers(results))
     yield Interrupted(file, results, victim, phase, output, process.returncode, left, by_name(results))
+
+
+def train_behind(run: subprocess.Popen[str], results: Path, count: int) -> None:
+    """Until a cell trains behind so many that have a record. AssertionError when the run ends before."""
+    wait_for(lambda: run.poll() is not None or (len(records.recorded(results)) == count and in_training(results)))
+    assert run.poll() is None, run.communicate()[0]
 
 
 @pytest.mark.timeout(1800)
