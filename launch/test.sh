@@ -18,5 +18,6 @@ if [ "$tier" != full ]; then
   ruff check .
   pyright
 fi
+unset PYTHONDONTWRITEBYTECODE  # or each process that a test starts compiles bench/ again
 # one process more than the two cores: tests that wait run beside tests that compute
 pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "$tier" "$@"

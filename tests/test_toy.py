@@ -129,8 +129,13 @@ def test_the_command_takes_the_steps_that_made_what_is_shipped(
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", toy.KINDS)
 def test_training_again_gives_what_is_shipped(name: str, tmp_path: Path) -> None:
-    """BOUNDS"""
+    """Scores agree, not bits: sums that another processor rounds otherwise make another backbone in 700 steps.
+
+    The mean accuracy is over 800 examples: the standard error of a difference is 0.015, and three of them are allowed.
+    An untrained backbone has a loss of 4.5, a trained one of 3.4 to 3.8.
+    """
     main([name, str(tmp_path)])
     made, shipped = toy.pretraining(tmp_path), toy.pretraining(toy.folder(name))
-    assert made.accuracy == pytest.approx(shipped.accuracy, abs=0.03)
-    assert made.held_out_loss == pytest.approx(shipped.held_out_loss, abs=0.02)
+    accuracies = [sum(one.accuracy.values()) / len(one.accuracy) for one in (made, shipped)]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.045), (made.accuracy, shipped.accuracy)
+    assert made.held_out_loss == pytest.approx(shipped.held_out_loss, abs=0.1)
