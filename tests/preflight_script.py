@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cells import rebuild
+from bench.clocks import Clocks
 from bench.engine import World
 from bench.preflight import worker
 from bench.preflight.check import Reference
@@ -15,4 +16,4 @@ def serve(world: World, folder: str, contents: list[dict[str, Any]]) -> None:
     """Writes a verdict on each into the folder. A refusal by all ranks ends nothing."""
     reference: Reference | None = None
     for content in contents:
-        reference = worker.serve(rebuild(content), world, Path(folder), reference) or reference
+        reference = worker.serve(rebuild(content), world, Path(folder), reference, Clocks()) or reference

@@ -105,12 +105,17 @@ class Ranks:
         def done() -> bool:
             return all(file.is_file() for file in answers)
 
+        ended = None
         try:
             self._feed(size, line, done)
         except AssertionError as error:
-            said = [json.loads(file.read_text())["error"] for file in answers if file.is_file()]
-            raise AssertionError("\n".join([f"{function}{arguments}", *filter(None, said), str(error)])) from None
-        return [json.loads(file.read_text())["result"] for file in answers]
+            ended = str(error)
+        made = [json.loads(file.read_text()) for file in answers if file.is_file()]
+        said = [one["error"] for one in made if one["error"]]
+        if ended or said:
+            self._end(size)  # what raised has ended its process, and the others may wait for it
+            raise AssertionError("\n".join([f"{function}{arguments}", *said, *filter(None, [ended])]))
+        return [one["result"] for one in made]
 
     def _feed(self, size: int, line: Mapping[str, Any], done: Callable[[], bool]) -> None:
         """Has a warm group do one line. AssertionError when the group ends, or stands still, before it is done."""

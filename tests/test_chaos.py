@@ -23,7 +23,7 @@ def leftovers(results: Path) -> list[str]:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_chaos(write_matrix, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     axes = {"ranks": [1, 2], "method": ["full", {"kind": "prompt_tuning", "length": 2}], "seed": [0, 1, 2]}
     matrix, hostfile, log = write_matrix(axes), tmp_path / "hosts", tmp_path / "log"

@@ -42,7 +42,7 @@ def test_reading_a_matrix_does_not_wait_for_transformers() -> None:
     script = """
 import sys
 from bench import matrix, session
-matrix.load("quickstart").expand()
+matrix.load("built_in").expand()
 assert "transformers" not in sys.modules and "deepspeed" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

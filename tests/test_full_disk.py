@@ -58,7 +58,7 @@ def test_a_record_waits_until_there_is_room_for_it(disk: Path, monkeypatch: pyte
 
 
 @pytest.mark.full
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_full_disk_makes_a_run_wait_with_what_it_has(
     disk: Path, write_matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from bench import heartbeat, matrix
 from bench.heartbeat import Beat
 from bench.records import Record
 
-pytestmark = [needs_hosts, pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = [needs_hosts, pytest.mark.full, pytest.mark.timeout(1800)]
 
 TOLD: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 LONG = 20_000  # steps of a cell that is ended on its way

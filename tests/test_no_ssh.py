@@ -88,7 +88,7 @@ def test_agents_start_the_ranks_of_a_run(expand, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_matrix_runs_without_ssh(write_matrix, tmp_path: Path) -> None:
     """A group of two ranks on two hosts."""
     method = {"kind": "prompt_tuning", "length": 3}

@@ -60,19 +60,24 @@ def test_methods_and_regularizers_on_two_ranks_have_the_gradients_of_plain_pytor
     made = probes(matrix.load(str(file)).expand())
     assert len(made) == 16 + 3 + 2 + 2 + 3
     ranks.call(2, "preflight_script:serve", str(tmp_path), [probe.cell.content() for probe in made])
-    written = {probe: (tmp_path / "verdicts" / f"{probe.name}.json").read_bytes() for probe in made}
-    by_zero = [(probe.cell.zero.label, Verdict.model_validate_json(one)) for probe, one in written.items()]
+    written = [(tmp_path / "verdicts" / f"{probe.name}.json").read_bytes() for probe in made]
+    verdicts = map(Verdict.model_validate_json, written)
+    by_zero = [(probe.cell.zero.label, verdict) for probe, verdict in zip(made, verdicts, strict=True)]
     (wrong,) = [verdict for zero, verdict in by_zero if zero == "halved"]
     assert (wrong.finding, wrong.worst) == ("wrong", "edits.0.source.prompt"), wrong
     assert wrong.error == pytest.approx(0.5, rel=1e-3)
     (unsupported,) = [verdict for zero, verdict in by_zero if zero == "refused"]
     assert (unsupported.finding, unsupported.phase) == ("unsupported", "setup"), unsupported
     assert "gradient_predivide_factor != 1.0 is not yet supported" in unsupported.exception
-    rest = [(zero, verdict) for zero, verdict in by_zero if zero not in ("halved", "refused")]
-    assert {verdict.finding for _, verdict in rest} == {"exact", "within rounding"}, rest
-    assert all(verdict.error <= verdict.allowed for _, verdict in rest)
-    plain = [verdict.finding for (_, zero, _), (_, verdict) in zip(pairs, rest, strict=False) if zero in (0, 1)]
-    assert plain == ["exact"] * 8, "these stages sum what plain PyTorch sums"
+    rest = [verdict for zero, verdict in by_zero if zero not in ("halved", "refused")]
+    assert {verdict.finding for verdict in rest} == {"exact", "within rounding"}, rest
+    assert all(verdict.error <= verdict.allowed for verdict in rest)
+    plain = [  # without FreeLB, whose passes are summed in another order
+        verdict.finding
+        for probe, (zero, verdict) in zip(made, by_zero, strict=True)
+        if zero in ("zero0", "zero1") and "freelb" not in probe.cell.regularizer.label
+    ]
+    assert len(plain) >= 8 and set(plain) == {"exact"}, plain
 
 
 @pytest.mark.full

@@ -257,7 +257,7 @@ def submit(cluster: real.Cluster, checkout: Path, *words: object) -> str:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_job_continues_after_its_time_limit_and_after_a_requeue(
     cluster: real.Cluster, checkout: Path, write_matrix, tmp_path: Path
 ) -> None:
@@ -287,7 +287,7 @@ def test_a_job_continues_after_its_time_limit_and_after_a_requeue(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_jobs_of_an_array_share_the_cells(cluster: real.Cluster, checkout: Path, write_matrix, tmp_path: Path) -> None:
     file = write_matrix({**MATRIX, "ranks": 1, "seed": [0, 1, 2, 3], "steps": 40, "evaluate_every": 40})
     results = tmp_path / "results"

@@ -19,8 +19,8 @@ HELD_OUT = 400  # sentences
 def measure(name: str, checkpoint: Path) -> tuple[dict[str, float], float]:
     """Accuracy on test examples of each natural task, and the loss on held-out sentences."""
     auto = AutoModelForMaskedLM if KINDS[name] == "roberta" else AutoModelForCausalLM
-    model: Any = auto.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    tokens = AutoTokenizer.from_pretrained(checkpoint)
+    model: Any = auto.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=False).eval()
+    tokens = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), one_thread():
         accuracy = {f"toy-natural-{a}": _accuracy(name, model, tokens, a) for a in range(ATTRIBUTES)}
         torch.manual_seed(SEED)  # of what is masked
