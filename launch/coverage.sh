@@ -12,7 +12,7 @@ folder="$(cd "$folder" && pwd)"
 failed=0
 for tier in default rest; do
   flag=$([ "$tier" = rest ] && echo "full" || echo "not full")
-  COVERAGE_FILE="$folder/$tier" coverage run -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder \
+  COVERAGE_FILE="$folder/$tier" coverage run -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder \
     -m "$flag" || failed=1
   COVERAGE_FILE="$folder/$tier" coverage combine --quiet
 done
