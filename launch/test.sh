@@ -15,10 +15,14 @@ case "${1:-}" in
   --all) tier="" processes=2 && shift ;;
   --rest) tier="full" processes=2 && shift ;;
 esac
+types=""
 if [ "$tier" != full ]; then
   ruff format --check .
   ruff check .
-  pyright
+  pyright & types=$!  # beside the tests, which wait now and then
 fi
 unset PYTHONDONTWRITEBYTECODE  # or each process that a test starts compiles bench/ again
-pytest --numprocesses "$processes" --dist loadscope --no-loadscope-reorder -m "$tier" "$@"
+status=0
+pytest --numprocesses "$processes" --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
+[ -z "$types" ] || wait "$types" || status=$?
+exit "$status"

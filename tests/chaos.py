@@ -20,7 +20,7 @@ import psutil
 
 from bench import heartbeat, records
 
-# what is killed, and how often as a share; "stop": a rank is stopped, which somebody has to notice
+# what is killed, and its share while all were killed as often; "stop": a rank is stopped, which somebody has to notice
 SHARES = {"run": 1, "guard": 4, "rank": 5, "runner": 3, "launch": 3, "stop": 1}
 MODULES = {  # that a process runs -> what it is
     "bench": "run",
@@ -30,7 +30,8 @@ MODULES = {  # that a process runs -> what it is
     "deepspeed.launcher.launch": "launch",
 }
 TIMEOUT_SECONDS = 8  # of cells, in these runs
-PATIENCE_SECONDS = 60  # for something to happen; then it is the next one's turn anyway
+CLOCKS = '{"silence": 4, "ask_again": 0.5, "end": 3, "beat": 0.5, "touch": 0.5, "orphan": 6, "lease": 12, "echo": 2}'
+PATIENCE_SECONDS = 30  # for something to happen; then it is the next one's turn anyway
 LEFT_BEHIND = ("failed", "timeout", "node_lost")  # statuses of cells whose processes were killed
 RETRY = [word for status in LEFT_BEHIND for word in ("--retry", status)]
 
@@ -61,11 +62,11 @@ class Chaos:
     fine: dict[str, bytes] = field(default_factory=dict)  # records that say ok, as they were first seen
 
     def wreck(self, kills: int) -> None:
-        """Until so many processes were killed. No run is left then."""
-        while self.kills.total() < kills:
+        """Until so many processes were killed, of every kind some. No run is left then."""
+        while self.kills.total() < kills or set(self.kills) < set(SHARES):
             self._start()
             self._wait()
-            for _ in range(self.chance.choice((1, 2, 4, 5, 8))):  # shorter than what would be noticed in between
+            for _ in range(self.chance.choice((2, 4, 5, 8))):  # shorter than what would be noticed in between
                 if self._kill() == "stop":
                     self._wait_for(self._more_written(1))  # it shall be noticed
                     break
@@ -83,8 +84,9 @@ class Chaos:
             retry = RETRY if self.chance.random() < 0.5 else []
             words = ["run", str(self.matrix), "--results", str(self.results), "--hostfile", str(self.hostfile)]
             command = [sys.executable, "-m", "bench", *words, "--timeout", str(TIMEOUT_SECONDS), *retry]
+            own = {**os.environ, "BENCH_CLOCKS": CLOCKS}
             with self.log.open("ab") as log:
-                self.runs.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+                self.runs.append(subprocess.Popen(command, env=own, stdout=log, stderr=subprocess.STDOUT))
             self.started += 1
 
     def _wait(self) -> None:
@@ -118,7 +120,7 @@ class Chaos:
         kinds = [kind for kind in SHARES if there.get("rank" if kind == "stop" else kind)]
         if not kinds:
             return ""
-        (kind,) = self.chance.choices(kinds, [SHARES[kind] for kind in kinds])
+        (kind,) = self.chance.choices(kinds, [SHARES[kind] / (1 + self.kills[kind]) for kind in kinds])
         victim = self.chance.choice(there["rank" if kind == "stop" else kind])
         try:
             victim.send_signal(signal.SIGSTOP if kind == "stop" else signal.SIGKILL)

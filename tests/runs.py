@@ -87,21 +87,6 @@ def in_training(results: Path) -> bool:
     return phase == "train" and step > 0 and cell not in records.recorded(results)
 
 
-# `bench` where nothing of what trains can be imported
-BLOCKED = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "deepspeed", "transformers", "peft", "datasets"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
-from bench.cli import main
-main()
-"""
-
-
 def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """This runs `bench` in the test's own process, which saves the start of another. An exception reaches the test."""
     words, folder = ["bench", *map(str, arguments)], Path.cwd()

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from chaos import RETRY, Chaos, processes, quality, statuses
+from chaos import RETRY, SHARES, Chaos, processes, quality, statuses
 from runs import bench
 
 from bench import records
 from bench.matrix import load
 
-KILLS = 50
+KILLS = 18
 SEED = 8
 
 
@@ -23,9 +23,9 @@ def leftovers(results: Path) -> list[str]:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(2700)
+@pytest.mark.timeout(1200)
 def test_chaos(write_matrix, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    axes = {"ranks": [1, 2], "method": ["full", "bitfit", {"kind": "prompt_tuning", "length": 2}], "seed": [0, 1, 2, 3]}
+    axes = {"ranks": [1, 2], "method": ["full", {"kind": "prompt_tuning", "length": 2}], "seed": [0, 1, 2]}
     matrix, hostfile, log = write_matrix(axes), tmp_path / "hosts", tmp_path / "log"
     hostfile.write_text("localhost slots=2\n")
     names = {cell.name for cell in load(str(matrix)).expand()}
@@ -41,6 +41,7 @@ def test_chaos(write_matrix, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     start = time.monotonic()
     chaos.wreck(KILLS)
     wrecked, left = time.monotonic() - start, statuses(results)
+    assert set(chaos.kills) == set(SHARES), chaos.kills
 
     clean = bench("run", matrix, "--results", results, "--hostfile", hostfile)
     told = clean.stdout + clean.stderr

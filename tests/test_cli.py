@@ -12,41 +12,50 @@ import pytest
 from rich.console import Console
 from runs import bench, call
 from sample_records import record
+from sample_surfaces import measured
 
 from bench import launch, matrix, records, retry
 from bench.session import How, Session
 
-
-def test_help_and_board_do_not_import_torch(tmp_path: Path) -> None:
-    """Boards have statistics in them, and no need of a model."""
-    records.write(tmp_path, record())
-    script = """
+# one process, which saves the start of others: what each command imports, and then what reading a matrix does
+IMPORTS = """
 import sys
+
+TRAINS = {"torch", "deepspeed", "transformers", "peft", "datasets"}
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in TRAINS:
+            raise ModuleNotFoundError(name)
+
+absent = Absent()
+sys.meta_path.insert(0, absent)
 from bench.cli import main
-heavy = {"torch", "transformers", "deepspeed", "peft"}
-light = heavy | {"numpy", "scipy", "pandas"}
-results = sys.argv[1]
-for words, absent in (["--help"], light), (["run", "--help"], light), (["board", results], heavy):
+results, figures = sys.argv[1:]
+for words in ["--help"], ["run", "--help"], ["board", results], ["landscape", results, "--out", figures]:
     sys.argv = ["bench", *words]
     try:
         main()
     except SystemExit as done:
         assert not done.code, (words, done.code)
-    assert not absent & sys.modules.keys(), (words, absent & sys.modules.keys())
-"""
-    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_reading_a_matrix_does_not_wait_for_transformers() -> None:
-    script = """
-import sys
+    loaded = {"numpy", "scipy", "pandas"} & sys.modules.keys()
+    assert not loaded or "--help" not in words, (words, loaded)
+sys.meta_path.remove(absent)
 from bench import matrix, session
 matrix.load("built_in").expand()
-assert "transformers" not in sys.modules and "deepspeed" not in sys.modules
+assert not {"transformers", "deepspeed"} & sys.modules.keys()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_help_boards_and_matrices_need_nothing_of_what_trains(tmp_path: Path) -> None:
+    """Help comes without the libraries of statistics, boards and figures without torch, matrices without models."""
+    made = measured("a", 0.6)
+    records.write(tmp_path, made)
+    command = [sys.executable, "-c", IMPORTS, str(tmp_path), str(tmp_path / "figures")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "80.0" in (tmp_path / "leaderboard.md").read_text()
+    assert list((tmp_path / "figures").glob("landscape-*.png")), done.stdout
 
 
 @pytest.mark.parametrize("what", ["methods", "backbones", "tasks", "regularizers", "kernels", "zero", "matrices"])

@@ -27,6 +27,7 @@ HAS_GPU = torch.cuda.is_available()
 LARGEST: Shape = (8, 128, 1024)
 # in its interpreter triton takes an example in pieces only where it is longer than 16 * BLOCK * BLOCKS = 131,072
 SHAPES: list[Shape] = [(1, 1, 1), (2, 7, 33), (3, 5, 128), (2, 64, 1000), (1, 67, 4001), LARGEST]
+LONG = [(2, 64, 1000), LARGEST]  # 5 and 20 seconds in the interpreter
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
 
@@ -50,7 +51,7 @@ def shaped() -> list[Any]:
     """Rows of form, device, dtype and shape; on a GPU, where they take no time, all in the default tier."""
     rows: list[Any] = []
     for one, shape in product(table(FORMS, DTYPES), SHAPES):
-        long = [FULL] if one.values[:2] == ("triton", CPU) and shape == LARGEST else []  # 20 seconds in the interpreter
+        long = [FULL] if one.values[:2] == ("triton", CPU) and shape in LONG else []
         name = "x".join(map(str, shape))
         rows.append(pytest.param(*one.values, shape, marks=[*one.marks, *long], id=f"{name}-{one.id}"))
     here = [row for row in rows if row.values[1] == CPU]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from finished import TASK, Finished, write_task
-from runs import bench
+from runs import call
 from tiny_tokenizers import tiny_tokenizer
 
 from bench import data, tasks
@@ -198,7 +198,7 @@ def test_words_that_are_no_tokens_stop_a_run_before_it_starts(write_matrix, own:
     file = own / "my_task.yaml"
     file.write_text(TASK.format("zqxj", "wvut"))
     matrix = write_matrix({"task": given, "seed": [0, 1]})
-    done = bench("run", matrix, "--results", own / "results")
+    done = call("run", matrix, "--results", own / "results")
     assert done.returncode == 2 and not (own / "results").exists()
     for i, word in enumerate(("zqxj", "wvut")):
         assert f"task mine: words[{i}]: '{word}', for label" in done.stderr, done.stderr

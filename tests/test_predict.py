@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import psutil
 import pytest
 import torch
 from matrices import defaults
-from runs import bench, by_name
+from runs import bench, by_name, call
 from sample_records import record
 from tables import TWO_RATES
 
@@ -108,7 +107,7 @@ def test_what_is_offloaded_is_not_on_the_device(write_matrix) -> None:
 
 
 def plan(*arguments: str | Path) -> list[dict[str, Any]]:
-    done = bench("plan", *arguments, "--json")
+    done = call("plan", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -125,41 +124,23 @@ PREDICTED_METHODS = [
 ZERO_OF = ["zero3", "zero1", "zero2", "zero0", "zero3"]  # for each of them in the default tier
 
 
-@dataclass
-class Skipped:
-    """`bench run --skip-oom` of a cell for each method, where nothing fits."""
-
-    file: Path
-    results: Path
-    done: subprocess.CompletedProcess[str]
-
-
-@pytest.fixture(scope="module")
-def skipped(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Skipped:
-    folder = tmp_path_factory.mktemp("skipped")
+def test_cells_that_cannot_fit_are_not_run_and_their_predictions_are_right(checkpoint, tmp_path, ranks) -> None:
+    """`bench run --skip-oom` of a cell for each method; then they run, and the ledger of the CPU measures them."""
     (first, *others) = [
         {"method": method, "zero": zero, "ranks": 2} for method, zero in zip(PREDICTED_METHODS, ZERO_OF, strict=True)
     ]
     axes = {key: [value] for key, value in first.items()}
-    file, results = folder / "matrix.yaml", folder / "results"
+    file, results = tmp_path / "matrix.yaml", tmp_path / "results"
     file.write_text(json.dumps({"defaults": defaults(checkpoint), "axes": axes, "include": others}))
-    done = bench("run", file, "--results", results, "--skip-oom", "--gpu-memory", "10kB", "--reserve", "0MiB")
-    return Skipped(file, results, done)
-
-
-def test_cells_that_cannot_fit_are_recorded_and_not_run(skipped: Skipped) -> None:
-    assert skipped.done.returncode == 1, skipped.done.stdout + skipped.done.stderr
-    made = by_name(skipped.results)
-    assert len(made) == 5 and {one.status for one in made.values()} == {"predicted_out_of_memory"}
-    for one in made.values():
+    done = call("run", file, "--results", results, "--skip-oom", "--gpu-memory", "10kB", "--reserve", "0MiB")
+    assert done.returncode == 1, done.stdout + done.stderr
+    skipped = by_name(results)
+    assert len(skipped) == 5 and {one.status for one in skipped.values()} == {"predicted_out_of_memory"}
+    for one in skipped.values():
         assert one.failure.bytes_asked == one.predicted.peak_bytes > one.failure.bytes_free == 10_000
-    assert not list((skipped.results / ".run").glob("*/group-*")), "no process was started"
+    assert not list((results / ".run").glob("*/group-*")), "no process was started"
 
-
-def test_prediction_is_within_ten_percent_of_what_is_measured(skipped: Skipped, ranks) -> None:
-    """On the CPU's ledger."""
-    predicted = {name: one.predicted for name, one in by_name(skipped.results).items()}
-    made = ranks.serve(skipped.file, predicted=predicted)
+    made = ranks.serve(file, predicted={name: one.predicted for name, one in skipped.items()})
     assert_right(made.values(), 5)
     assert "predicted / measured" in board.markdown(list(made.values()))
 
@@ -211,7 +192,7 @@ def test_states_of_a_large_model_are_the_known_ones(write_matrix) -> None:
 
 def test_plan_as_a_table_and_what_it_says_of_wrong_sizes(write_matrix) -> None:
     file = write_matrix({"method": ["full", "bitfit"], "zero": ["zero2", "zero3"]})
-    done = bench("plan", file, "--gpu-memory", "1GiB", "--reserve", "1000MiB")
+    done = call("plan", file, "--gpu-memory", "1GiB", "--reserve", "1000MiB")
     assert done.returncode == 0, done.stderr
     head, *rows = done.stdout.splitlines()
     assert len(rows) == 4 and "largest micro" in head and all("zero2" in row for row in rows)
@@ -224,7 +205,7 @@ def test_plan_as_a_table_and_what_it_says_of_wrong_sizes(write_matrix) -> None:
         (["run", file, "--gpu-memory", "1GiB"], "--gpu-memory: expected --skip-oom with it"),
         (["run", file, "--skip-oom"], "--gpu-memory: expected a size as 80GiB, since there is no GPU here to ask"),
     ):
-        wrong = bench(*arguments)
+        wrong = call(*arguments)
         assert wrong.returncode == 2 and message in wrong.stderr and "Traceback" not in wrong.stderr, wrong.stderr
 
 

@@ -76,7 +76,9 @@ def test_a_probe_of_every_type_differs_between_ranks_and_precisions_alone(model_
     assert all(g is not None and g.norm() > 1e-4 * largest for g in plain.gradients.values()), "none hides at zero"
 
 
-@pytest.mark.parametrize("method", [{"kind": "prompt_tuning"}, {"kind": "adapter"}], ids=str)
+@pytest.mark.parametrize(
+    "method", [{"kind": "prompt_tuning"}, pytest.param({"kind": "adapter"}, marks=pytest.mark.full)], ids=str
+)
 def test_a_lost_rank_and_a_halved_gradient_stand_out_from_bf16_in_many_layers(method: dict, expand) -> None:
     (cell,) = expand({"backbone": "opt-1.3b", "ranks": 8, "method": [method], "precision": "bf16"})
     (probe,) = probes([cell])

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from rich.console import Console
-from runs import STAGES, bench, by_name, wait_for
+from runs import STAGES, bench, by_name, call, wait_for
 from tables import PROBED
 
 from bench import files, launch, matrix
@@ -248,6 +248,6 @@ def test_what_preflight_refuses_is_recorded_and_the_rest_is_launched(monkeypatch
 def test_a_hostfile_with_too_few_slots_is_refused(write_matrix, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("localhost slots=1\n")
-    done = bench("preflight", write_matrix({"ranks": 2}), "--results", tmp_path / "r", "--hostfile", hosts)
+    done = call("preflight", write_matrix({"ranks": 2}), "--results", tmp_path / "r", "--hostfile", hosts)
     assert done.returncode == 2 and "expected at least 2" in done.stderr
-    assert bench("preflight", "no-such-matrix").returncode == 2
+    assert call("preflight", "no-such-matrix").returncode == 2

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import BLOCKED
 from sample_records import record
 
 from bench import files, records
@@ -84,12 +81,3 @@ def test_old_schemas_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(records.MIGRATIONS, 0, rename)
     assert records.parse(json.dumps(old)) == record()
-
-
-def test_boards_are_built_where_torch_and_deepspeed_are_absent(tmp_path: Path) -> None:
-    records.write(tmp_path, record("a"))
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, "board", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "80.0" in (tmp_path / "leaderboard.md").read_text()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from finished import Finished
 from matrices import defaults
-from runs import bench, by_name, in_training, running, started, wait_for, workers
+from runs import bench, by_name, call, in_training, running, started, wait_for, workers
 
 from bench import records
 from bench.hostfile import read_hostfile
@@ -48,38 +48,54 @@ def test_a_record_says_where_its_cell_ran(finished: Finished) -> None:
     assert where.alone is True and where.threads == 1 and len(where.hosts) == 1
 
 
+@dataclass(frozen=True)
+class Stop:
+    """How a run of three cells is stopped. `kills`: whether rank 1 is killed in the second cell before."""
+
+    signal: signal.Signals
+    ranks: int
+    kills: bool
+
+
 @dataclass
 class Interrupted:
-    """A run of three cells on two ranks. Rank 1 is killed in the second cell, the run is stopped in the third."""
+    """A run of three cells that was stopped in the last one it had started."""
 
+    how: Stop
     file: Path
     results: Path
-    victim: str  # the second cell
-    phase: str  # in which it was killed
+    victim: str  # the second cell, in which a rank was killed or the run stopped
+    phase: str  # of the second cell at that moment
     output: str
     status: int | None
     left: int  # ranks that were there when the run had ended
     kept: dict[str, Record]
 
 
-@pytest.fixture(scope="module", params=[signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
+INTERRUPT = Stop(signal.SIGINT, ranks=1, kills=False)
+KILL = Stop(signal.SIGTERM, ranks=2, kills=True)
+
+
+@pytest.fixture(scope="module", params=[INTERRUPT, pytest.param(KILL, marks=pytest.mark.full)], ids=str)
 def interrupted(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Interrupted]:
+    how: Stop = request.param
     folder = tmp_path_factory.mktemp("interrupted")
     long = {"seed": [1, 2], "steps": 300, "evaluate_every": 300}
-    content = {"defaults": defaults(checkpoint) | {"ranks": 2}, "axes": {"seed": 0}, "include": [long]}
+    content = {"defaults": defaults(checkpoint) | {"ranks": how.ranks}, "axes": {"seed": 0}, "include": [long]}
     file, results = folder / "matrix.yaml", folder / "results"
     file.write_text(json.dumps(content))
     with started(file, results) as process:
         train_behind(process, results, 1)
         victim, phase, _ = running(results)
-        workers(results)[1].send_signal(signal.SIGKILL)
-        train_behind(process, results, 2)
-        process.send_signal(request.param)
+        if how.kills:
+            workers(results)[1].send_signal(signal.SIGKILL)
+            train_behind(process, results, 2)
+        process.send_signal(how.signal)
         output, _ = process.communicate(timeout=200)
         left = len(workers(results))
-    yield Interrupted(file, results, victim, phase, output, process.returncode, left, by_name(results))
+    yield Interrupted(how, file, results, victim, phase, output, process.returncode, left, by_name(results))
 
 
 def train_behind(run: subprocess.Popen[str], results: Path, count: int) -> None:
@@ -88,7 +104,9 @@ def train_behind(run: subprocess.Popen[str], results: Path, count: int) -> None:
     assert run.poll() is None, run.communicate()[0]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("interrupted", [KILL], ids=str, indirect=True)
 def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
     """kill -9 in the middle: that cell has a failure record, and another group goes on behind it."""
     failure = interrupted.kept[interrupted.victim].failure
@@ -102,8 +120,9 @@ def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
 @pytest.mark.timeout(1800)
 def test_an_interrupt_stops_all_ranks(interrupted: Interrupted) -> None:
     assert interrupted.status == 130, interrupted.output
-    assert "finished cells keep their records" in interrupted.output
-    assert not interrupted.left and sorted(one.status for one in interrupted.kept.values()) == ["failed", "ok"]
+    assert "finished cells keep their records" in interrupted.output and not interrupted.left
+    kept = ["failed", "ok"] if interrupted.how.kills else ["ok"]
+    assert sorted(one.status for one in interrupted.kept.values()) == kept
 
 
 @pytest.mark.timeout(1800)
@@ -113,7 +132,7 @@ def test_the_run_after_an_interrupt_continues_and_retries_what_it_is_asked_to(in
     assert done.returncode == 0 and "3 cells, 2 to run" in done.stdout and "3 ok" in done.stdout, done.stdout
     assert len(made) == 3 and all(one.status == "ok" for one in made.values())
     again = made.pop(interrupted.victim)
-    assert again.started > kept[interrupted.victim].started
+    assert interrupted.victim not in kept or again.started > kept[interrupted.victim].started
     assert {name: made[name] for name in kept.keys() & made.keys()} == {
         name: one for name, one in kept.items() if one.status == "ok"
     }
@@ -122,7 +141,7 @@ def test_the_run_after_an_interrupt_continues_and_retries_what_it_is_asked_to(in
 def test_processes_that_cannot_start_are_reported_with_their_log(write_matrix, tmp_path: Path) -> None:
     hostfile = tmp_path / "hosts"
     hostfile.write_text("no-such-host.invalid slots=1\n")
-    done = bench("run", write_matrix(), "--results", tmp_path / "r", "--hostfile", hostfile)
+    done = call("run", write_matrix(), "--results", tmp_path / "r", "--hostfile", hostfile)
     assert done.returncode == 1 and "no host is left" in done.stdout
     assert "no-such-host.invalid is set aside: " in done.stdout and not done.stderr
     assert not records.recorded(tmp_path / "r")
