@@ -63,6 +63,7 @@ class Launch:
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
+    worker: str = "bench.worker"  # the module that every rank runs
 
     def hosts(self, widest: int) -> dict[str, int]:
         """Slots by host. Where nothing names hosts, this machine's: its GPUs, or one group at a time without any.

@@ -125,7 +125,7 @@ class Run:
             self.waiting.give_back([cell])
             return
         head = {"results": str(self.how.results.resolve()), "commits": self.how.commits}
-        start = functools.partial(Running, planned, self.how.launcher, "bench.worker", self.leases.lease, head)
+        start = functools.partial(Running, planned, self.how.launcher, self.how.worker, self.leases.lease, head)
         one = Serving(lane, self.waiting.patiently(start))
         self.groups.append(one)
         self._give(one, cell)

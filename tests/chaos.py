@@ -1,6 +1,7 @@
 """`bench run` again and again on one results folder, while processes of it are killed at random moments.
 
 Which process is next and at what moment is drawn from a seed; what it is doing at that moment is chance all the same.
+Ranks are light_worker.py, which starts in a moment; everything between them and `bench run` is as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,9 +25,9 @@ from bench import heartbeat, records
 # what is killed, and its share while all were killed as often; "stop": a rank is stopped, which somebody has to notice
 SHARES = {"run": 1, "guard": 4, "rank": 5, "runner": 3, "launch": 3, "stop": 1}
 MODULES = {  # that a process runs -> what it is
-    "bench": "run",
+    "light_run": "run",
     "bench.guard": "guard",
-    "bench.worker": "rank",
+    "light_worker": "rank",
     "deepspeed.launcher.runner": "runner",
     "deepspeed.launcher.launch": "launch",
 }
@@ -49,17 +51,31 @@ def processes(results: Path) -> dict[str, list[psutil.Process]]:
 
 @dataclass
 class Chaos:
-    """Of one results folder. `log`: where the runs say what they do."""
+    """Of one results folder. `variables`: of its runs, from light_run.py. `log`: where runs say what they do."""
 
     matrix: Path
     hostfile: Path
     results: Path
     log: Path
+    variables: dict[str, str]
     chance: random.Random
     runs: list[subprocess.Popen[bytes]] = field(default_factory=list)
     started: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     fine: dict[str, bytes] = field(default_factory=dict)  # records that say ok, as they were first seen
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.variables, "BENCH_CLOCKS": CLOCKS}
+
+    def command(self, *options: str) -> list[str]:
+        words = ["run", str(self.matrix), "--results", str(self.results), "--hostfile", str(self.hostfile)]
+        return [sys.executable, "-m", "light_run", *words, "--timeout", str(TIMEOUT_SECONDS), *options]
+
+    def undisturbed(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """One run, to its end."""
+        told: Any = {"capture_output": True, "text": True, "check": False}
+        return subprocess.run(self.command(*options), env=self.environment, **told)
 
     def wreck(self, kills: int) -> None:
         """Until so many processes were killed, of every kind some. No run is left then."""
@@ -82,11 +98,8 @@ class Chaos:
         self.runs = [run for run in self.runs if run.poll() is None]
         while len(self.runs) < self.chance.choice((1, 1, 2)):
             retry = RETRY if self.chance.random() < 0.5 else []
-            words = ["run", str(self.matrix), "--results", str(self.results), "--hostfile", str(self.hostfile)]
-            command = [sys.executable, "-m", "bench", *words, "--timeout", str(TIMEOUT_SECONDS), *retry]
-            own = {**os.environ, "BENCH_CLOCKS": CLOCKS}
             with self.log.open("ab") as log:
-                self.runs.append(subprocess.Popen(command, env=own, stdout=log, stderr=subprocess.STDOUT))
+                self.runs.append(subprocess.Popen(self.command(*retry), env=self.environment, stdout=log, stderr=log))
             self.started += 1
 
     def _wait(self) -> None:
@@ -135,17 +148,6 @@ class Chaos:
             if record.status == "ok":
                 content = records.path(self.results, record.name).read_bytes()
                 assert self.fine.setdefault(record.name, content) == content, f"{record.name} was written twice"
-
-
-def quality(results: Path) -> dict[str, object]:
-    """Of each cell, what must not depend on what happened beside it."""
-    reading = records.read_all(results)
-    assert not reading.unreadable, reading.unreadable
-    return {
-        one.name: (one.quality.test, one.quality.dev, one.quality.curve, one.quality.outcomes, one.quality.predicted)
-        for one in reading.records
-        if one.quality is not None
-    }
 
 
 def statuses(results: Path) -> Counter[str]:

@@ -1,4 +1,7 @@
-"""`bench run` over several hosts, and what clusters do to it; README.md of this folder says what these hosts are."""
+"""`bench run` over several hosts, and what clusters do to it; README.md of this folder says what these hosts are.
+
+Where it does not matter what ranks compute, they compute nothing (light_run.py).
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import light_run
 import psutil
 import pytest
 from hosts import Hosts, hosts, needs_hosts
 from runs import by_name, wait_for
-from scripted import Scripted
 
 from bench import heartbeat, matrix
 from bench.heartbeat import Beat
@@ -31,40 +34,31 @@ SHORT = 800  # steps of one that is to be seen on its way
 CLOCKS = json.dumps(
     {"silence": 4, "ask_again": 1, "reach": 4, "end": 4, "beat": 0.5, "touch": 1, "orphan": 6, "lease": 12, "echo": 3}
 )  # ranks start as slowly as they do, so what waits for that stays
-RUN = """
-import sys, time
-from pathlib import Path
-from bench import launch, matrix
-from bench.launch import Launch
-
-name, file, results, folder = sys.argv[1], *map(Path, sys.argv[2:5])
-sys.path.insert(0, sys.argv[5])
-from scripted import QUICK, Scripted
-
-cells = matrix.load(str(file)).expand()
-(folder / f"ready-{name}").touch()
-while len(list(folder.glob("ready-*"))) < 2:
-    time.sleep(0.02)
-launch.run(cells, Launch(results, launcher=Scripted(folder), clocks=QUICK), lambda event: None)
-"""
 with_mpirun = pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun (Debian: apt-get install openmpi-bin)")
-OURS = ("bench.worker", "bench.guard", "deepspeed")
+OURS = ("bench.worker", "light_worker", "bench.guard", "deepspeed")
 
 
-def command(file: Path, results: Path, *options: str | Path) -> list[str]:
-    return [sys.executable, "-m", "bench", "run", *map(str, (file, "--results", results, *options))]
+def command(file: Path, results: Path, *options: str | Path, module: str = "bench") -> list[str]:
+    return [sys.executable, "-m", module, "run", *map(str, (file, "--results", results, *options))]
 
 
 @contextlib.contextmanager
-def started(them: Hosts, file: Path, results: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    them: Hosts, file: Path, results: Path, *options: str, module: str = "bench", **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """`bench run` on all hosts, from here; ended with the test."""
-    line = command(file, results, "--hostfile", them.hostfile, *options)
+    line = command(file, results, "--hostfile", them.hostfile, *options, module=module)
     environment = {**them.environment, "BENCH_CLOCKS": CLOCKS, **variables}
     with subprocess.Popen(line, env=environment, text=True, **TOLD) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+def light(file: Path) -> dict[str, str]:
+    """For `started`: ranks compute nothing."""
+    return {"module": "light_run", **light_run.variables(matrix.load(str(file)).expand(), file.parent)}
 
 
 def wait_in(run: subprocess.Popen[str], condition: Callable[[], object]) -> None:
@@ -155,7 +149,7 @@ def test_what_ran_on_a_host_that_vanished_goes_elsewhere_or_says_so(write_matrix
         include=[{"ranks": 1, "seed": 2, "steps": SHORT, "evaluate_every": SHORT}],
     )
     results = tmp_path / "results"
-    with hosts(3, tmp_path / "hosts") as them, started(them, file, results) as run:
+    with hosts(3, tmp_path / "hosts") as them, started(them, file, results, **light(file)) as run:
         stays, cut, off = them.addresses
         wait_in(run, lambda: training(results, cut, LONG) and training(results, off, SHORT))
         wide, narrow = training(results, cut, LONG), training(results, off, SHORT)
@@ -182,7 +176,7 @@ def test_what_an_sshd_leaves_behind_is_ended_and_run_elsewhere(write_matrix, tmp
     """Without its listener a host finishes what it runs; without its sessions it is set aside."""
     file = write_matrix({"seed": list(range(4)), "steps": SHORT, "evaluate_every": SHORT})
     results = tmp_path / "results"
-    with hosts(2, tmp_path / "hosts") as them, started(them, file, results) as run:
+    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **light(file)) as run:
         stays, fails = them.addresses
         wait_in(run, lambda: training(results, fails, SHORT))
         unharmed = training(results, fails, SHORT)
@@ -206,10 +200,11 @@ def test_ranks_end_with_their_run_and_the_next_run_goes_on(write_matrix, tmp_pat
     results, torn, secret = tmp_path / "results", tmp_path / "torn", "hf_qmzpwoxn"
     value = f"""'a' "b" $(touch {torn}) `touch {torn}`; touch {torn}\n\\ *"""
     given = dict.fromkeys(("NCCL_X", "GLOO_X", "HF_X", "BENCH_X"), value) | {"HF_TOKEN": secret}
-    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **given) as run:
+    ranks = light(file)
+    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **given, **ranks) as run:
         wait_in(run, lambda: all(training(results, host, SHORT) for host in them.addresses))
         for host in them.addresses:
-            (rank,) = ours(them, host, "bench.worker")
+            (rank,) = ours(them, host, "light_worker")
             has = rank.environ()
             expected = {**given, "GLOO_SOCKET_IFNAME": "eth0", "BENCH_HOST": host}
             assert {name: has.get(name) for name in expected} == expected
@@ -218,7 +213,7 @@ def test_ranks_end_with_their_run_and_the_next_run_goes_on(write_matrix, tmp_pat
         left = [process for host in them.addresses for process in ours(them, host)]
         run.send_signal(signal.SIGKILL)
         wait_for(lambda: not any(ours(them, host) for host in them.addresses))
-        with started(them, file, results, **given) as again:
+        with started(them, file, results, **given, **ranks) as again:
             output, _ = again.communicate(timeout=600)
         assert again.returncode == 0 and "1 ok" in output and "1 cells, 1 to run" in output, output
     assert len(left) >= 6 and not torn.exists()
@@ -232,12 +227,12 @@ def test_a_rank_that_is_killed_or_stopped_costs_its_cell_alone(write_matrix, tmp
         {"ranks": 2, "seed": [0, 1], "steps": LONG, "evaluate_every": LONG}, include=[{"ranks": 1, "seed": 2}]
     )
     results = tmp_path / "results"
-    with hosts(4, tmp_path / "hosts") as them, started(them, file, results, "--timeout", "20") as run:
+    with hosts(4, tmp_path / "hosts") as them, started(them, file, results, "--timeout", "8", **light(file)) as run:
         first, second = them.addresses[1], them.addresses[3]
         wait_in(run, lambda: training(results, first, LONG) and training(results, second, LONG))
         killed, stopped = training(results, first, LONG), training(results, second, LONG)
         for host, number in ((first, signal.SIGKILL), (second, signal.SIGSTOP)):
-            (rank,) = ours(them, host, "bench.worker")
+            (rank,) = ours(them, host, "light_worker")
             rank.send_signal(number)
         output, _ = run.communicate(timeout=600)
         assert run.returncode == 1, output
@@ -250,21 +245,16 @@ def test_a_rank_that_is_killed_or_stopped_costs_its_cell_alone(write_matrix, tmp
     assert (ended.rank, ended.host, ended.phase) == (1, first, "train"), ended
     assert ended.exception == f"rank 1 on {ended.host} ended without a record: ended by SIGKILL"
     assert (hung.rank, hung.host, hung.phase) == (1, second, "train"), hung
-    assert hung.exception == f"no rank made progress for 20 s: rank 1 on {second} is stopped"
+    assert hung.exception == f"no rank made progress for 8 s: rank 1 on {second} is stopped"
 
 
 def test_two_runs_on_two_hosts_share_the_cells(write_matrix, tmp_path: Path) -> None:
-    """Each on its own host alone, and on one results folder; their ranks are a script."""
-    file, results, scripts = write_matrix({"seed": list(range(6))}), tmp_path / "results", tmp_path / "scripts"
-    scripts.mkdir()
-    Scripted(scripts).know(matrix.load(str(file)).expand(), results)
-    Scripted(scripts).ends("slowly")
+    """Each on its own host alone, and on one results folder."""
+    file = write_matrix({"seed": list(range(6)), "steps": SHORT, "evaluate_every": SHORT})
+    results, ranks = tmp_path / "results", light(file)
+    line = command(file, results, module=ranks.pop("module"))
     with hosts(2, tmp_path / "hosts") as them:
-        line = [*map(str, (file, results, scripts, Path(__file__).parent))]
-        runs = [
-            them.start_in(host, [sys.executable, "-c", RUN, host, *line], env=them.environment, **TOLD)
-            for host in them.addresses
-        ]
+        runs = [them.start_in(host, line, env=them.environment | ranks, **TOLD) for host in them.addresses]
         outputs = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
     assert len(by_name(results)) == 6
@@ -283,7 +273,8 @@ def test_other_launchers_start_ranks_on_two_hosts(launcher: str, write_matrix, t
                 them.end_sshd(host)
                 agent = [sys.executable, "-m", "bench", "node", "--results", str(results), "--name", host]
                 stack.callback(stack.enter_context(them.start_in(host, agent, **TOLD)).kill)
-        run = stack.enter_context(started(them, file, results, "--launcher", launcher))
+        ranks = light(file) if launcher == "no_ssh" else {}
+        run = stack.enter_context(started(them, file, results, "--launcher", launcher, **ranks))
         output, _ = run.communicate(timeout=600)
         assert run.returncode == 0, output
         assert not any(ours(them, host) for host in them.addresses)

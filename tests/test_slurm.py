@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import light_run
 import psutil
 import pytest
 import slurm as real
@@ -19,7 +20,7 @@ import srun
 from runs import wait_for
 from scripted import QUICK, said, saying
 
-from bench import endings, records
+from bench import endings, matrix, records
 from bench.addresses import is_here
 from bench.clocks import Clocks
 from bench.group import planned
@@ -245,15 +246,16 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "launch").mkdir(parents=True)
     shutil.copy(ROOT / "launch" / "slurm.sbatch", folder / "launch")
     (folder / "bin").mkdir()
-    (folder / "bin" / "bench").write_text(f'#!/bin/sh\nexec {sys.executable} -m bench "$@"\n')
+    (folder / "bin" / "bench").write_text(f'#!/bin/sh\nexec {sys.executable} -m "${{MODULE-bench}}" "$@"\n')
     (folder / "bin" / "bench").chmod(0o755)
     (folder / "launch" / "setup.sh").write_text(f'setup() {{ export PATH="{folder}/bin:$PATH"; }}\n')
     return folder
 
 
-def submit(cluster: real.Cluster, checkout: Path, *words: object) -> str:
+def submit(cluster: real.Cluster, checkout: Path, *words: object, **variables: str) -> str:
     command = ["sbatch", "--parsable", *words[:-2], checkout / "launch" / "slurm.sbatch", *words[-2:]]
-    return cluster.call(*command, cwd=checkout).strip()
+    own = [f"{name}={value}" for name, value in variables.items()]
+    return cluster.call("env", *own, *command, cwd=checkout).strip()
 
 
 @pytest.mark.full
@@ -261,9 +263,11 @@ def submit(cluster: real.Cluster, checkout: Path, *words: object) -> str:
 def test_a_job_continues_after_its_time_limit_and_after_a_requeue(
     cluster: real.Cluster, checkout: Path, write_matrix, tmp_path: Path
 ) -> None:
-    file = write_matrix({**MATRIX, "ranks": 2, "seed": [0, 1, 2], "steps": 40, "evaluate_every": 40})
-    results = tmp_path / "results"
-    job = submit(cluster, checkout, "--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/out", file, results)
+    """Its ranks compute nothing."""
+    file = write_matrix({**MATRIX, "ranks": 2, "seed": [0, 1, 2], "steps": 800, "evaluate_every": 800})
+    results, options = tmp_path / "results", ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/out")
+    light = {"MODULE": "light_run", **light_run.variables(matrix.load(str(file)).expand(), tmp_path)}
+    job = submit(cluster, checkout, *options, file, results, **light)
 
     def told() -> str:
         output = tmp_path / "out"

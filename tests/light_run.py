@@ -1,0 +1,29 @@
+"""`python -m light_run` is `bench`, except that its ranks compute nothing: light_worker.py."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import light_worker
+
+from bench import cli, session
+from bench.cells import Cell
+from bench.launch import Launch
+
+
+def variables(cells: Iterable[Cell], folder: Path) -> dict[str, str]:
+    """What `light_run` of these cells needs in its environment. `folder`: for what ranks are to leave."""
+    light_worker.known(cells, folder / "known.json")
+    here = str(Path(__file__).parent)
+    return {
+        light_worker.KNOWN: str(folder / "known.json"),
+        "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+if __name__ == "__main__":
+    session.Launch = functools.partial(Launch, worker=light_worker.__name__)  # type: ignore
+    cli.main()

@@ -1,0 +1,91 @@
+"""A rank that computes nothing: `python -m light_worker WORK` serves cells as `bench.worker` does, by waiting.
+
+Tests of what happens to processes start it through light_run.py, since it needs no torch. Ranks wait for each other at
+the start and at the end of a cell, as in a collective. The record of a cell is the one that `known` wrote for it, with
+what the run says of where it ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sample_records import record
+
+from bench import records
+from bench.heartbeat import pulse
+
+if TYPE_CHECKING:
+    from bench.cells import Cell
+
+KNOWN = "BENCH_KNOWN"  # the variable with the file that `known` wrote
+STEP_SECONDS = 0.005
+
+
+def known(cells: Iterable[Cell], file: Path) -> None:
+    """Writes the record that ranks are to leave for each cell: it says ok, with a score that its name gives."""
+    made = {}
+    for cell in cells:
+        done = record(cell.name, test=score(cell.name))
+        done = done.model_copy(update={"cell": cell.content(), "labels": cell.labels()})
+        made[key(cell.content())] = done.model_dump(mode="json")
+    file.write_text(json.dumps(made))
+
+
+def score(name: str) -> float:
+    return zlib.crc32(name.encode()) % 1000 / 1000
+
+
+def key(cell: Any) -> str:
+    return json.dumps(cell, sort_keys=True)
+
+
+def main() -> None:
+    work = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
+    group, rank = json.loads((work / "group.json").read_text()), int(os.environ["RANK"])
+    made = json.loads(Path(os.environ[KNOWN]).read_text())
+    hosts = list(dict.fromkeys(host for host, _ in group["ranks"]))
+    where = {"commit": None, "dirty": None, "versions": {}, "hosts": hosts, "accelerator": "cpu", "threads": 1}
+    where |= {"launcher": group["launcher"], "alone": group["alone"]}
+    for number, line in enumerate(queue(work / "queue.jsonl")):
+        begun = records.now()
+        done = made[key(line["cell"])]
+        pulse.tell(cell=done["name"], phase="load", step=0, steps=0)
+        meet(work, f"{number}-start", rank, len(group["ranks"]))
+        steps = int(line["cell"]["steps"])
+        for step in range(1, steps + 1):
+            time.sleep(STEP_SECONDS)
+            pulse.tell(phase="train", step=step, steps=steps)
+        meet(work, f"{number}-end", rank, len(group["ranks"]))
+        if rank == 0:
+            now = {"environment": where, "lost": line["lost"], "started": begun, "finished": records.now()}
+            records.write(Path(group["results"]), records.parse(json.dumps(done | now)))
+
+
+def queue(file: Path) -> Iterator[dict[str, Any]]:
+    done = 0
+    while True:
+        for line in file.read_text().splitlines(keepends=True)[done:]:
+            if not line.endswith("\n"):
+                break
+            done += 1
+            if "end" in (given := json.loads(line)):
+                return
+            yield given
+        time.sleep(0.05)
+
+
+def meet(work: Path, where: str, rank: int, ranks: int) -> None:
+    (work / f"met-{where}-{rank}").touch()
+    while not all((work / f"met-{where}-{one}").exists() for one in range(ranks)):
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()
