@@ -40,6 +40,8 @@ if ending == "parted":
     sys.exit(1)
 if ending == "mute":
     sys.exit(1)
+while ending == "held" and not (folder / "go").exists():
+    time.sleep(0.01)
 cells, done = json.loads((folder / "cells.json").read_text()), 0
 while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitlines()):
     time.sleep(0.01)
@@ -52,7 +54,7 @@ while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitl
         if ending == "hangs":
             heartbeat.write(work, beat._replace(state="stopped"))
             time.sleep(1000)
-        if ending not in ("ends", "slowly"):
+        if ending not in ("ends", "slowly", "held"):
             heartbeat.write_exit(work, Exit(0, host, -9, ending.replace("_", " ")))
             heartbeat.write(work, beat._replace(state=heartbeat.ENDED))
             sys.exit(1)
@@ -73,7 +75,7 @@ class Scripted(DeepSpeed):
     `folder` holds how they end, one word for each group in the order of their starts, the last of all others: in a file
     with the name of a group's first host, else in `endings`. `parted`: all ranks start and end before their first cell;
     `mute`: they end without a word; `vanishes`: in a cell; `hangs`: it is stopped in a cell; `ends`: with its cells'
-    records, `slowly` half a second after each other; any other word is a guard's order, on which rank 0 ends in a cell.
+    records, `slowly` half a second after each other, `held` as soon as there is a file `go`; any other word is a guard's order, on which rank 0 ends in a cell.
     """
 
     folder: Path

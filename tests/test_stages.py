@@ -95,6 +95,9 @@ def assert_measured(made: Iterable[Record]) -> None:
 @pytest.mark.full  # DeepSpeed's AdamW is compiled on first use
 def test_offloads_give_the_same_losses(write_matrix, ranks) -> None:
     """Under ZeRO-2 and ZeRO-3, whether the optimizer's state lies on the CPU or not; ZeRO++ says what it lacks."""
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    CPUAdamBuilder().load()  # compiled here: it takes minutes on a slow machine, in which no rank makes progress
     methods = [{"kind": "full", "recipe": {"learning_rate": 1e-2}}, PROMPT, TWO_RATES]
     zero = ["zero2", "zero2_offload", "zero3", "zero3_offload"]
     file = write_matrix(
