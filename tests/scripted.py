@@ -75,8 +75,8 @@ class Scripted(DeepSpeed):
     `folder` holds how they end, one word for each group in the order of their starts, the last of all others: in a file
     with the name of a group's first host, else in `endings`. `parted`: all ranks start and end before their first cell;
     `mute`: they end without a word; `vanishes`: in a cell; `hangs`: it is stopped in a cell; `ends`: with its cells'
-    records, `slowly` half a second after each other, `held` as soon as there is a file `go`; any other word is a guard's
-    order, on which rank 0 ends in a cell.
+    records, `slowly` half a second after each other, `held` as soon as there is a file `go`; any other word is an order
+    of a guard, on which rank 0 ends in a cell.
     """
 
     folder: Path
