@@ -9,19 +9,24 @@ from pathlib import Path
 
 import light_worker
 
-from bench import cli, session
+from bench import cli, matrix, session
 from bench.cells import Cell
 from bench.launch import Launch
 
 
 def variables(cells: Iterable[Cell], folder: Path) -> dict[str, str]:
-    """What `light_run` of these cells needs in its environment. `folder`: for what ranks are to leave."""
+    """What `light_run` of these cells needs in its environment. `folder`: for the records that ranks are to leave."""
     light_worker.known(cells, folder / "known.json")
     here = str(Path(__file__).parent)
     return {
         light_worker.KNOWN: str(folder / "known.json"),
         "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent), os.environ.get("PYTHONPATH", "")]),
     }
+
+
+def instead(file: Path) -> dict[str, str]:
+    """For what starts `bench` in tests: the module that is run instead of it for this matrix, and its variables."""
+    return {"module": "light_run", **variables(matrix.load(str(file)).expand(), file.parent)}
 
 
 if __name__ == "__main__":

@@ -25,9 +25,12 @@ QUICK = {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
 STAGES = ["zero0", "zero1", "zero2", "zero3"]
 
 
-def bench(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    variables = {**os.environ, **QUICK}
+def bench(
+    *arguments: str | Path, cwd: Path | None = None, module: str = "bench", **own: str
+) -> subprocess.CompletedProcess[str]:
+    """`bench` to its end. `module`: light_run, where ranks compute nothing; `own`: variables beside this process's."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    variables = {**os.environ, **QUICK, **own}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, check=False)
 
 
@@ -37,7 +40,7 @@ def workers(results: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if (
-            "bench.worker" in line
+            {"bench.worker", "light_worker"} & set(line)
             and any(str(results) in word for word in line)
             and any("local_rank" in w for w in line)
         ):
@@ -52,11 +55,11 @@ def by_name(results: Path) -> dict[str, Record]:
 
 
 @contextmanager
-def started(file: Path, results: Path) -> Iterator[subprocess.Popen[str]]:
-    """`bench run`, ended with the test."""
-    command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)]
+def started(file: Path, results: Path, module: str = "bench", **own: str) -> Iterator[subprocess.Popen[str]]:
+    """`bench run`, ended with the test. `module` and `own` as in `bench`."""
+    command = [sys.executable, "-m", module, "run", str(file), "--results", str(results)]
     told: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, env={**os.environ, **QUICK}, **told)
+    process = subprocess.Popen(command, env={**os.environ, **QUICK, **own}, **told)
     try:
         yield process
     finally:

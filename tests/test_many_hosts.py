@@ -22,7 +22,7 @@ import pytest
 from hosts import Hosts, hosts, needs_hosts
 from runs import by_name, wait_for
 
-from bench import heartbeat, matrix
+from bench import heartbeat
 from bench.heartbeat import Beat
 from bench.records import Record
 
@@ -54,11 +54,6 @@ def started(
             yield process
         finally:
             process.kill()
-
-
-def light(file: Path) -> dict[str, str]:
-    """For `started`: ranks compute nothing."""
-    return {"module": "light_run", **light_run.variables(matrix.load(str(file)).expand(), file.parent)}
 
 
 def wait_in(run: subprocess.Popen[str], condition: Callable[[], object]) -> None:
@@ -149,7 +144,7 @@ def test_what_ran_on_a_host_that_vanished_goes_elsewhere_or_says_so(write_matrix
         include=[{"ranks": 1, "seed": 2, "steps": SHORT, "evaluate_every": SHORT}],
     )
     results = tmp_path / "results"
-    with hosts(3, tmp_path / "hosts") as them, started(them, file, results, **light(file)) as run:
+    with hosts(3, tmp_path / "hosts") as them, started(them, file, results) as run:
         stays, cut, off = them.addresses
         wait_in(run, lambda: training(results, cut, LONG) and training(results, off, SHORT))
         wide, narrow = training(results, cut, LONG), training(results, off, SHORT)
@@ -176,7 +171,7 @@ def test_what_an_sshd_leaves_behind_is_ended_and_run_elsewhere(write_matrix, tmp
     """Without its listener a host finishes what it runs; without its sessions it is set aside."""
     file = write_matrix({"seed": list(range(4)), "steps": SHORT, "evaluate_every": SHORT})
     results = tmp_path / "results"
-    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **light(file)) as run:
+    with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **light_run.instead(file)) as run:
         stays, fails = them.addresses
         wait_in(run, lambda: training(results, fails, SHORT))
         unharmed = training(results, fails, SHORT)
@@ -200,7 +195,7 @@ def test_ranks_end_with_their_run_and_the_next_run_goes_on(write_matrix, tmp_pat
     results, torn, secret = tmp_path / "results", tmp_path / "torn", "hf_qmzpwoxn"
     value = f"""'a' "b" $(touch {torn}) `touch {torn}`; touch {torn}\n\\ *"""
     given = dict.fromkeys(("NCCL_X", "GLOO_X", "HF_X", "BENCH_X"), value) | {"HF_TOKEN": secret}
-    ranks = light(file)
+    ranks = light_run.instead(file)
     with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **given, **ranks) as run:
         wait_in(run, lambda: all(training(results, host, SHORT) for host in them.addresses))
         for host in them.addresses:
@@ -227,7 +222,10 @@ def test_a_rank_that_is_killed_or_stopped_costs_its_cell_alone(write_matrix, tmp
         {"ranks": 2, "seed": [0, 1], "steps": LONG, "evaluate_every": LONG}, include=[{"ranks": 1, "seed": 2}]
     )
     results = tmp_path / "results"
-    with hosts(4, tmp_path / "hosts") as them, started(them, file, results, "--timeout", "8", **light(file)) as run:
+    with (
+        hosts(4, tmp_path / "hosts") as them,
+        started(them, file, results, "--timeout", "8", **light_run.instead(file)) as run,
+    ):
         first, second = them.addresses[1], them.addresses[3]
         wait_in(run, lambda: training(results, first, LONG) and training(results, second, LONG))
         killed, stopped = training(results, first, LONG), training(results, second, LONG)
@@ -251,7 +249,7 @@ def test_a_rank_that_is_killed_or_stopped_costs_its_cell_alone(write_matrix, tmp
 def test_two_runs_on_two_hosts_share_the_cells(write_matrix, tmp_path: Path) -> None:
     """Each on its own host alone, and on one results folder."""
     file = write_matrix({"seed": list(range(6)), "steps": SHORT, "evaluate_every": SHORT})
-    results, ranks = tmp_path / "results", light(file)
+    results, ranks = tmp_path / "results", light_run.instead(file)
     line = command(file, results, module=ranks.pop("module"))
     with hosts(2, tmp_path / "hosts") as them:
         runs = [them.start_in(host, line, env=them.environment | ranks, **TOLD) for host in them.addresses]
@@ -273,7 +271,7 @@ def test_other_launchers_start_ranks_on_two_hosts(launcher: str, write_matrix, t
                 them.end_sshd(host)
                 agent = [sys.executable, "-m", "bench", "node", "--results", str(results), "--name", host]
                 stack.callback(stack.enter_context(them.start_in(host, agent, **TOLD)).kill)
-        ranks = light(file) if launcher == "no_ssh" else {}
+        ranks = light_run.instead(file) if launcher == "no_ssh" else {}
         run = stack.enter_context(started(them, file, results, "--launcher", launcher, **ranks))
         output, _ = run.communicate(timeout=600)
         assert run.returncode == 0, output

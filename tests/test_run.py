@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import light_run
 import pytest
 import torch
 from finished import Finished
@@ -50,52 +51,51 @@ def test_a_record_says_where_its_cell_ran(finished: Finished) -> None:
 
 @dataclass(frozen=True)
 class Stop:
-    """How a run of three cells is stopped. `kills`: whether rank 1 is killed in the second cell before."""
+    """How a run is stopped. `light`: its ranks compute nothing (light_run.py)."""
 
     signal: signal.Signals
-    ranks: int
-    kills: bool
+    light: bool
 
 
 @dataclass
 class Interrupted:
-    """A run of three cells that was stopped in the last one it had started."""
+    """A run of three cells on two ranks. Rank 1 is killed in the second cell, the run is stopped in the third."""
 
-    how: Stop
     file: Path
     results: Path
-    victim: str  # the second cell, in which a rank was killed or the run stopped
-    phase: str  # of the second cell at that moment
+    ranks: dict[str, str]  # `module` and variables for `bench`
+    victim: str  # the second cell
+    phase: str  # in which it was killed
     output: str
     status: int | None
     left: int  # ranks that were there when the run had ended
     kept: dict[str, Record]
 
 
-INTERRUPT = Stop(signal.SIGINT, ranks=1, kills=False)
-KILL = Stop(signal.SIGTERM, ranks=2, kills=True)
+STOPS = [Stop(signal.SIGINT, light=True), pytest.param(Stop(signal.SIGTERM, light=False), marks=pytest.mark.full)]
 
 
-@pytest.fixture(scope="module", params=[INTERRUPT, pytest.param(KILL, marks=pytest.mark.full)], ids=str)
+@pytest.fixture(scope="module", params=STOPS, ids=["SIGINT", "SIGTERM"])
 def interrupted(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Interrupted]:
     how: Stop = request.param
     folder = tmp_path_factory.mktemp("interrupted")
-    long = {"seed": [1, 2], "steps": 300, "evaluate_every": 300}
-    content = {"defaults": defaults(checkpoint) | {"ranks": how.ranks}, "axes": {"seed": 0}, "include": [long]}
+    steps = 800 if how.light else 300  # a few seconds
+    long = {"ranks": 2, "steps": steps, "evaluate_every": steps}
+    content = {"defaults": defaults(checkpoint) | long, "axes": {"seed": [0, 1, 2]}}
     file, results = folder / "matrix.yaml", folder / "results"
     file.write_text(json.dumps(content))
-    with started(file, results) as process:
+    ranks = light_run.instead(file) if how.light else {}
+    with started(file, results, **ranks) as process:
         train_behind(process, results, 1)
         victim, phase, _ = running(results)
-        if how.kills:
-            workers(results)[1].send_signal(signal.SIGKILL)
-            train_behind(process, results, 2)
+        workers(results)[1].send_signal(signal.SIGKILL)
+        train_behind(process, results, 2)
         process.send_signal(how.signal)
         output, _ = process.communicate(timeout=200)
         left = len(workers(results))
-    yield Interrupted(how, file, results, victim, phase, output, process.returncode, left, by_name(results))
+    yield Interrupted(file, results, ranks, victim, phase, output, process.returncode, left, by_name(results))
 
 
 def train_behind(run: subprocess.Popen[str], results: Path, count: int) -> None:
@@ -104,9 +104,7 @@ def train_behind(run: subprocess.Popen[str], results: Path, count: int) -> None:
     assert run.poll() is None, run.communicate()[0]
 
 
-@pytest.mark.full
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("interrupted", [KILL], ids=str, indirect=True)
 def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
     """kill -9 in the middle: that cell has a failure record, and another group goes on behind it."""
     failure = interrupted.kept[interrupted.victim].failure
@@ -121,18 +119,18 @@ def test_a_killed_rank_costs_one_cell(interrupted: Interrupted) -> None:
 def test_an_interrupt_stops_all_ranks(interrupted: Interrupted) -> None:
     assert interrupted.status == 130, interrupted.output
     assert "finished cells keep their records" in interrupted.output and not interrupted.left
-    kept = ["failed", "ok"] if interrupted.how.kills else ["ok"]
-    assert sorted(one.status for one in interrupted.kept.values()) == kept
+    assert sorted(one.status for one in interrupted.kept.values()) == ["failed", "ok"]
 
 
 @pytest.mark.timeout(1800)
 def test_the_run_after_an_interrupt_continues_and_retries_what_it_is_asked_to(interrupted: Interrupted) -> None:
-    done = bench("run", interrupted.file, "--results", interrupted.results, "--retry", "failed")
+    words = ["run", interrupted.file, "--results", interrupted.results, "--retry", "failed"]
+    done = bench(*words, **interrupted.ranks)
     made, kept = by_name(interrupted.results), interrupted.kept
     assert done.returncode == 0 and "3 cells, 2 to run" in done.stdout and "3 ok" in done.stdout, done.stdout
     assert len(made) == 3 and all(one.status == "ok" for one in made.values())
     again = made.pop(interrupted.victim)
-    assert interrupted.victim not in kept or again.started > kept[interrupted.victim].started
+    assert again.started > kept[interrupted.victim].started
     assert {name: made[name] for name in kept.keys() & made.keys()} == {
         name: one for name, one in kept.items() if one.status == "ok"
     }

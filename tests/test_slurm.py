@@ -20,7 +20,7 @@ import srun
 from runs import wait_for
 from scripted import QUICK, said, saying
 
-from bench import endings, matrix, records
+from bench import endings, records
 from bench.addresses import is_here
 from bench.clocks import Clocks
 from bench.group import planned
@@ -246,7 +246,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "launch").mkdir(parents=True)
     shutil.copy(ROOT / "launch" / "slurm.sbatch", folder / "launch")
     (folder / "bin").mkdir()
-    (folder / "bin" / "bench").write_text(f'#!/bin/sh\nexec {sys.executable} -m "${{MODULE-bench}}" "$@"\n')
+    (folder / "bin" / "bench").write_text(f'#!/bin/sh\nexec {sys.executable} -m "${{module-bench}}" "$@"\n')
     (folder / "bin" / "bench").chmod(0o755)
     (folder / "launch" / "setup.sh").write_text(f'setup() {{ export PATH="{folder}/bin:$PATH"; }}\n')
     return folder
@@ -266,8 +266,7 @@ def test_a_job_continues_after_its_time_limit_and_after_a_requeue(
     """Its ranks compute nothing."""
     file = write_matrix({**MATRIX, "ranks": 2, "seed": [0, 1, 2], "steps": 800, "evaluate_every": 800})
     results, options = tmp_path / "results", ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/out")
-    light = {"MODULE": "light_run", **light_run.variables(matrix.load(str(file)).expand(), tmp_path)}
-    job = submit(cluster, checkout, *options, file, results, **light)
+    job = submit(cluster, checkout, *options, file, results, **light_run.instead(file))
 
     def told() -> str:
         output = tmp_path / "out"
