@@ -8,12 +8,10 @@
 # Further arguments go to pytest. tests/README.md says what the tiers are.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup dev
-# one process more than the two cores: tests that wait run beside tests that compute
-tier="not full" processes=3
+tier="not full"
 case "${1:-}" in
-  # tests of the full tier start processes on many hosts, which time out where too much runs beside them
-  --all) tier="" processes=2 && shift ;;
-  --rest) tier="full" processes=2 && shift ;;
+  --all) tier="" && shift ;;
+  --rest) tier="full" && shift ;;
 esac
 types=""
 if [ "$tier" != full ]; then
@@ -23,6 +21,7 @@ if [ "$tier" != full ]; then
 fi
 unset PYTHONDONTWRITEBYTECODE  # or each process that a test starts compiles bench/ again
 status=0
-pytest --numprocesses "$processes" --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
+# one process more than two cores: tests that wait run beside tests that compute
+pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
 [ -z "$types" ] || wait "$types" || status=$?
 exit "$status"

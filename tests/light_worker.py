@@ -1,8 +1,8 @@
 """A rank that computes nothing: `python -m light_worker WORK` serves cells as `bench.worker` does, by waiting.
 
-Tests of what happens to processes start it through light_run.py, since it needs no torch. Ranks wait for each other at
-the start and at the end of a cell, as in a collective. The record of a cell is the one that `known` wrote for it, with
-what the run says of where it ran.
+Tests of what happens to processes start it through light_run.py, since it needs no torch. Ranks wait for each other now
+and then, as in a collective, but by files. The record of a cell is the one that `known` wrote for it, with what the run
+says of where it ran.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KNOWN = "BENCH_KNOWN"  # the variable with the file that `known` wrote
 STEP_SECONDS = 0.005
+TOGETHER = 50  # steps after which ranks wait for each other
 
 
 def known(cells: Iterable[Cell], file: Path) -> None:
@@ -53,16 +54,17 @@ def main() -> None:
     hosts = list(dict.fromkeys(host for host, _ in group["ranks"]))
     where = {"commit": None, "dirty": None, "versions": {}, "hosts": hosts, "accelerator": "cpu", "threads": 1}
     where |= {"launcher": group["launcher"], "alone": group["alone"]}
+    ranks = len(group["ranks"])
     for number, line in enumerate(queue(work / "queue.jsonl")):
         begun = records.now()
-        done = made[key(line["cell"])]
+        done, steps = made[key(line["cell"])], int(line["cell"]["steps"])
         pulse.tell(cell=done["name"], phase="load", step=0, steps=0)
-        meet(work, f"{number}-start", rank, len(group["ranks"]))
-        steps = int(line["cell"]["steps"])
+        meet(work, rank, ranks, (number, 0))
         for step in range(1, steps + 1):
             time.sleep(STEP_SECONDS)
             pulse.tell(phase="train", step=step, steps=steps)
-        meet(work, f"{number}-end", rank, len(group["ranks"]))
+            if step % TOGETHER == 0 or step == steps:
+                meet(work, rank, ranks, (number, step))
         if rank == 0:
             now = {"environment": where, "lost": line["lost"], "started": begun, "finished": records.now()}
             records.write(Path(group["results"]), records.parse(json.dumps(done | now)))
@@ -81,10 +83,18 @@ def queue(file: Path) -> Iterator[dict[str, Any]]:
         time.sleep(0.05)
 
 
-def meet(work: Path, where: str, rank: int, ranks: int) -> None:
-    (work / f"met-{where}-{rank}").touch()
-    while not all((work / f"met-{where}-{one}").exists() for one in range(ranks)):
-        time.sleep(0.02)
+def meet(work: Path, rank: int, ranks: int, place: tuple[int, int]) -> None:
+    """Until all ranks have come to this place, which is the number of a cell and a step, or beyond."""
+    (work / f"at-{rank}").write_text(json.dumps(place))
+    while not all(at(work / f"at-{one}") >= list(place) for one in range(ranks)):
+        time.sleep(0.01)
+
+
+def at(file: Path) -> list[int]:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):  # not there yet, or just being written
+        return []
 
 
 if __name__ == "__main__":

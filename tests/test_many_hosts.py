@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -265,13 +266,14 @@ def test_two_runs_on_two_hosts_share_the_cells(write_matrix, tmp_path: Path) -> 
 @pytest.mark.parametrize("launcher", [pytest.param("openmpi", marks=with_mpirun), "no_ssh"])
 def test_other_launchers_start_ranks_on_two_hosts(launcher: str, write_matrix, tmp_path: Path) -> None:
     file, results = write_matrix({"ranks": 2, "zero": "zero3"}), tmp_path / "results"
+    ranks = light_run.instead(file) if launcher == "no_ssh" else {}
     with hosts(2, tmp_path / "hosts") as them, contextlib.ExitStack() as stack:
         if launcher == "no_ssh":
             for host in them.addresses:
                 them.end_sshd(host)
                 agent = [sys.executable, "-m", "bench", "node", "--results", str(results), "--name", host]
-                stack.callback(stack.enter_context(them.start_in(host, agent, **TOLD)).kill)
-        ranks = light_run.instead(file) if launcher == "no_ssh" else {}
+                own = os.environ | ranks
+                stack.callback(stack.enter_context(them.start_in(host, agent, env=own, **TOLD)).kill)
         run = stack.enter_context(started(them, file, results, "--launcher", launcher, **ranks))
         output, _ = run.communicate(timeout=600)
         assert run.returncode == 0, output
