@@ -11,10 +11,9 @@ mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
 failed=0
 for tier in default rest; do
-  flag=$([ "$tier" = rest ] && echo "full" || echo "not full")
-  COVERAGE_FILE="$folder/$tier" coverage run -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder \
-    -m "$flag" || failed=1
-  COVERAGE_FILE="$folder/$tier" coverage combine --quiet
+  export COVERAGE_FILE="$folder/$tier"
+  PYTEST="coverage run -m pytest" bash launch/test.sh $([ "$tier" = default ] || echo "--$tier") || failed=1
+  coverage combine --quiet
 done
 python tests/coverage_table.py "$folder/default" "$folder/rest"
 exit "$failed"

@@ -22,6 +22,6 @@ fi
 unset PYTHONDONTWRITEBYTECODE  # or each process that a test starts compiles bench/ again
 status=0
 # one process more than two cores: tests that wait run beside tests that compute
-pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
+${PYTEST:-pytest} --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
 [ -z "$types" ] || wait "$types" || status=$?
 exit "$status"
