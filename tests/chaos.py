@@ -77,9 +77,10 @@ class Chaos:
         told: Any = {"capture_output": True, "text": True, "check": False}
         return subprocess.run(self.command(*options), env=self.environment, **told)
 
-    def wreck(self, kills: int) -> None:
-        """Until so many processes were killed, of every kind some. No run is left then."""
+    def wreck(self, kills: int, cells: int) -> None:
+        """Until so many processes were killed, of every kind some. No run is left then. `cells`: of the matrix."""
         while self.kills.total() < kills or set(self.kills) < set(SHARES):
+            assert len(self.fine) < cells, f"nothing is left to run after {self.kills}: take more cells"
             self._start()
             self._wait()
             for _ in range(self.chance.choice((2, 4, 5, 8))):  # shorter than what would be noticed in between

@@ -192,13 +192,14 @@ def test_what_an_sshd_leaves_behind_is_ended_and_run_elsewhere(write_matrix, tmp
 def test_ranks_end_with_their_run_and_the_next_run_goes_on(write_matrix, tmp_path: Path) -> None:
     """Killed with -9. Meanwhile, what the user has set reaches ranks on hosts whose sshd takes no variable from anyone,
     and secrets are seen by nobody else."""
-    file = write_matrix({"ranks": 2, "steps": SHORT, "evaluate_every": SHORT})
+    steps = 5 * SHORT
+    file = write_matrix({"ranks": 2, "steps": steps, "evaluate_every": steps})
     results, torn, secret = tmp_path / "results", tmp_path / "torn", "hf_qmzpwoxn"
     value = f"""'a' "b" $(touch {torn}) `touch {torn}`; touch {torn}\n\\ *"""
     given = dict.fromkeys(("NCCL_X", "GLOO_X", "HF_X", "BENCH_X"), value) | {"HF_TOKEN": secret}
     ranks = light_run.instead(file)
     with hosts(2, tmp_path / "hosts") as them, started(them, file, results, **given, **ranks) as run:
-        wait_in(run, lambda: all(training(results, host, SHORT) for host in them.addresses))
+        wait_in(run, lambda: all(training(results, host, steps) for host in them.addresses))
         for host in them.addresses:
             (rank,) = ours(them, host, "light_worker")
             has = rank.environ()

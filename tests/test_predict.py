@@ -147,14 +147,14 @@ def test_cells_that_cannot_fit_are_not_run_and_their_predictions_are_right(check
 
 @pytest.mark.full
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("widest", [1, 2])
-def test_every_prediction_is_within_ten_percent_of_what_is_measured(write_matrix, tmp_path, widest: int) -> None:
-    """For each method and stage; `--predict` puts both into one record."""
-    axes = {"method": PREDICTED_METHODS, "zero": ["zero0", "zero1", "zero2", "zero3"], "ranks": widest}
-    results = tmp_path / "results"
-    done = bench("run", write_matrix(axes), "--results", results, "--predict")
+def test_every_prediction_is_within_ten_percent_of_what_is_measured(write_matrix, tmp_path) -> None:
+    """For each method and stage on two ranks and on one; `--predict` puts both into one record."""
+    axes = {"method": PREDICTED_METHODS, "zero": ["zero0", "zero1", "zero2", "zero3"], "ranks": [1, 2]}
+    # on one rank the stages between them have nothing to divide
+    file, results = write_matrix(axes, exclude=[{"ranks": 1, "zero": ["zero1", "zero2"]}]), tmp_path / "results"
+    done = bench("run", file, "--results", results, "--predict")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert_right(by_name(results).values(), 20)
+    assert_right(by_name(results).values(), 30)
     assert "predicted / measured" in (results / "leaderboard.md").read_text()
 
 
