@@ -337,9 +337,8 @@ def curves(made: dict[str, Record]) -> dict[str, tuple[list[float | None], str]]
 
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.full)], ids=["some", "all"])
 def test_two_ranks_train_as_without_on_stages_2_and_3(whole: bool, write_matrix, ranks) -> None:
-    late = {**LATE, "depth": 2}
     axes = {
-        "method": [late, "linear_probe"],
+        "method": [{**LATE, "depth": 2}, "linear_probe"],
         "regularizer": ["none", {"kind": "attack", "depth": 1}],
         "head": {"kind": "linear"},
         "zero": ["zero2", "zero3"],
@@ -351,20 +350,19 @@ def test_two_ranks_train_as_without_on_stages_2_and_3(whole: bool, write_matrix,
     }
     without = [{"method": "linear_probe", "regularizer": "attack"}]
     fewer = [{"method": "linear_probe", "zero": "zero3"}, {"regularizer": "attack", "zero": "zero2"}]
-    fewer.append({"method": "late_prompt", "regularizer": "none", "zero": "zero2"})
     file = write_matrix(axes, exclude=without if whole else [*without, *fewer])
     made = ranks.serve(file)
     cached = {key: record for key, record in made.items() if record.cell["feature_cache"]}
     ours, theirs = curves(cached), curves({key: record for key, record in made.items() if key not in cached})
-    assert len(ours) == (6 if whole else 3) and ours.keys() == theirs.keys()
+    assert len(ours) == (6 if whole else 4) and ours.keys() == theirs.keys()
     for key, (losses, answers) in theirs.items():
         assert answers == ours[key][1]
         assert all(abs(a - b) < 1e-5 for a, b in zip(losses, ours[key][0], strict=True) if a and b), key
     costs = [record.cost for record in sorted(cached.values(), key=lambda record: record.started) if record.cost]
     assert all(cost.feature_cache_bytes for cost in costs)
     # three depths, and each is built by the first cell that needs it, under whichever stage
-    assert sorted(cost.feature_cache_built or 0 for cost in costs)[:3] == [0, 0, 0]
     assert sum(1 for cost in costs if cost.feature_cache_built) == 3
+    assert sum(1 for cost in costs if cost.feature_cache_built == 0) == len(costs) - 3
     assert all({"load", "setup", "cache", "train", "evaluate", "save"} <= cost.seconds.keys() for cost in costs)
     assert all(cost.data_wait_share is not None and 0 <= cost.data_wait_share < 1 for cost in costs)
     assert ", feature cache" in board.markdown(list(made.values()), details=False)
