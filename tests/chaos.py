@@ -20,13 +20,14 @@ from typing import Any
 
 import psutil
 
-from bench import heartbeat, records
+from bench.cluster import heartbeat
+from bench.records import store
 
 # what is killed, and its share while all were killed as often; "stop": a rank is stopped, which somebody has to notice
 SHARES = {"run": 1, "guard": 4, "rank": 5, "runner": 3, "launch": 3, "stop": 1}
 MODULES = {  # that a process runs -> what it is
     "light_run": "run",
-    "bench.guard": "guard",
+    "bench.cluster.rank_supervisor": "guard",
     "light_worker": "rank",
     "deepspeed.launcher.runner": "runner",
     "deepspeed.launcher.launch": "launch",
@@ -120,12 +121,12 @@ class Chaos:
 
     def _written(self) -> set[tuple[str, int]]:
         """Records, each with its inode, since one may be written again after `--retry`."""
-        folder = records.folder(self.results)
+        folder = store.folder(self.results)
         return {(file.name, file.inode()) for file in os.scandir(folder)} if folder.is_dir() else set()
 
     def _in_training(self) -> bool:
         told = [beat for file in self.results.glob(".run/*/*/beat-0.json") for beat in heartbeat.read(file.parent, 1)]
-        done = records.recorded(self.results)
+        done = store.recorded(self.results)
         return any(beat.phase == "train" and beat.cell not in done for beat in told)
 
     def _kill(self) -> str:
@@ -145,11 +146,11 @@ class Chaos:
 
     def _keep(self) -> None:
         """What says ok is never done again."""
-        for record in records.read_all(self.results).records:
+        for record in store.read_all(self.results).records:
             if record.status == "ok":
-                content = records.path(self.results, record.name).read_bytes()
+                content = store.path(self.results, record.name).read_bytes()
                 assert self.fine.setdefault(record.name, content) == content, f"{record.name} was written twice"
 
 
 def statuses(results: Path) -> Counter[str]:
-    return Counter(record.status for record in records.read_all(results).records)
+    return Counter(record.status for record in store.read_all(results).records)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finished import Finished
     from ranks import Ranks
 
-    from bench.cells import Cell
+    from bench.matrix.cell import Cell
 
 GPUS = ("nvidia0", "kfd", "dxg")  # devices of CUDA, of ROCm, and of WSL
 
@@ -79,7 +79,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from models import ENCODER
     from transformers import RobertaConfig, RobertaForMaskedLM
 
-    from bench import toy
+    from bench.models import toy
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny-encoder"
     tokens = toy.tokenizer("toy-encoder")
@@ -110,7 +110,7 @@ def write_matrix(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
 @pytest.fixture
 def expand(write_matrix: Callable[..., Path]) -> Expand:
     def made(axes: dict[str, Any] | None = None, **keys: Any) -> list[Cell]:
-        from bench import matrix
+        from bench.matrix import matrix
 
         return matrix.load(str(write_matrix(axes, **keys))).expand()
 

@@ -34,7 +34,7 @@ def branches(files: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def package(module: str) -> str:
-    """`bench/board/csv.py` is of bench/board, and so is what lies deeper; `bench/cells.py` of bench."""
+    """`bench/board/writers/csv_table.py` is of bench/board, `bench/__main__.py` of bench."""
     return "/".join(Path(module).parts[: 2 if len(Path(module).parts) > 2 else 1])
 
 

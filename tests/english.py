@@ -18,8 +18,8 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaForMaskedLM, RobertaTokenizerFast
 
-from bench import toy
-from bench.tasks import TASKS
+from bench.data.tasks import TASKS
+from bench.models import toy
 
 VOCABULARY, POSITIONS = 8_000, 514
 

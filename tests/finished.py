@@ -17,8 +17,9 @@ from typing import Any
 from matrices import defaults
 from runs import QUICK, by_name
 
-from bench import records, toy
-from bench.records import Record
+from bench.models import toy
+from bench.records import store
+from bench.records.record import Record
 
 TOKEN = "hf_ThisIsASecretOfTheEnvironment"
 VARIABLES = {"HF_TOKEN": TOKEN, "WANDB_API_KEY": TOKEN[3:]}
@@ -69,7 +70,7 @@ def finish(folder: Path, checkpoint: Path) -> Finished:
         return subprocess.run(command, **given, env=variables, cwd=folder, check=False)
 
     done = run()
-    assert records.recorded(results), done.stdout + done.stderr
+    assert store.recorded(results), done.stdout + done.stderr
     boards = {one.name: one.read_bytes() for one in results.glob("leaderboard.*")}
     return Finished(folder, results, done, by_name(results), boards, run())
 

@@ -10,9 +10,10 @@ import json
 import os
 import sys
 
-from bench import data, sources
-from bench.settings import InputError
-from bench.tasks import Hub, Task
+from bench.core.settings import InputError
+from bench.data import sources
+from bench.data.splits import read_examples
+from bench.data.tasks import Hub, Task
 
 
 def outcome(case: dict) -> dict:
@@ -34,7 +35,7 @@ def outcome(case: dict) -> dict:
         causal="{sentence}",
     )
     try:
-        found = data.read(task)
+        found = read_examples(task)
     except InputError as error:
         return {"error": str(error)}
     splits = {name: [[*e.texts, e.label] for e in split] for name, split in found.splits.items()}

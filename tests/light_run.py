@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import light_worker
 
-from bench import cli, matrix, session
-from bench.cells import Cell
-from bench.launch import Launch
+from bench.cli import main, run
+from bench.matrix import matrix
+from bench.matrix.cell import Cell
 
 
 def variables(cells: Iterable[Cell], folder: Path) -> dict[str, str]:
@@ -30,5 +29,5 @@ def instead(file: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    session.Launch = functools.partial(Launch, worker=light_worker.__name__)  # type: ignore
-    cli.main()
+    run.WORKER = light_worker.__name__
+    main.main()

@@ -1,4 +1,4 @@
-"""A rank that computes nothing: `python -m light_worker WORK` serves cells as `bench.worker` does, by waiting.
+"""A rank that computes nothing: `python -m light_worker WORK` serves cells as `bench.training.worker` does, by waiting.
 
 Tests of what happens to processes start it through light_run.py, since it needs no torch. Ranks wait for each other now
 and then, as in a collective, but by files. The record of a cell is the one that `known` wrote for it, with what the run
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from sample_records import record
 
-from bench import records
-from bench.heartbeat import pulse
+from bench.cluster.heartbeat import pulse
+from bench.records import store
 
 if TYPE_CHECKING:
-    from bench.cells import Cell
+    from bench.matrix.cell import Cell
 
 KNOWN = "BENCH_KNOWN"  # the variable with the file that `known` wrote
 STEP_SECONDS = 0.005
@@ -56,7 +56,7 @@ def main() -> None:
     where |= {"launcher": group["launcher"], "alone": group["alone"]}
     ranks = len(group["ranks"])
     for number, line in enumerate(queue(work / "queue.jsonl")):
-        begun = records.now()
+        begun = store.now()
         done, steps = made[key(line["cell"])], int(line["cell"]["steps"])
         pulse.tell(cell=done["name"], phase="load", step=0, steps=0)
         meet(work, rank, ranks, (number, 0))
@@ -66,8 +66,8 @@ def main() -> None:
             if step % TOGETHER == 0 or step == steps:
                 meet(work, rank, ranks, (number, step))
         if rank == 0:
-            now = {"environment": where, "lost": line["lost"], "started": begun, "finished": records.now()}
-            records.write(Path(group["results"]), records.parse(json.dumps(done | now)))
+            now = {"environment": where, "lost": line["lost"], "started": begun, "finished": store.now()}
+            store.write(Path(group["results"]), store.parse(json.dumps(done | now)))
 
 
 def queue(file: Path) -> Iterator[dict[str, Any]]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import files
-from bench.settings import InputError
+from bench.core import files
+from bench.core.settings import InputError
 
 if TYPE_CHECKING:
-    from bench.cells import Cell
+    from bench.matrix.cell import Cell
 
 Expand = Callable[..., "list[Cell]"]
 
@@ -43,7 +43,7 @@ def predivided(folder: Path, name: str, reduce_scatter: bool) -> dict[str, str]:
 
 def wrong(file: Path) -> list[str]:
     """The problems of a matrix, as `path: message`."""
-    from bench import matrix
+    from bench.matrix import matrix
 
     with pytest.raises(InputError) as caught:
         matrix.load(str(file)).expand()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def expand() -> None:
-    from bench import matrix
+    from bench.matrix import matrix
 
     axes = {
         "backbone": ["toy-encoder", "roberta-large", "gpt2", "bert-base"],
@@ -37,9 +37,9 @@ def expand() -> None:
 
 
 def overhead(results: str) -> None:
-    from bench import records
+    from bench.records import store
 
-    made = [record for record in records.read_all(Path(results)).records if record.cost]
+    made = [record for record in store.read_all(Path(results)).records if record.cost]
     own = sum(r.cost.seconds.get("train", 0) + r.cost.seconds.get("evaluate", 0) for r in made if r.cost)
     ends = [datetime.fromisoformat(r.finished).timestamp() for r in made]
     queues = [file.stat().st_mtime for file in Path(results).glob(".run/*/*/queue.json")]

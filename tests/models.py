@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
-from bench.stack import Batch, Stack
+from bench.models.stack import Batch, Stack
 
 VOCABULARY, HIDDEN, LAYERS = 97, 32, 3
 ENCODER = {

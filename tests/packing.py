@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.schedule import Lane, Place, Pool
+from bench.cluster.slots import Lane, Place, Pool
 
 HOSTS = {f"host{number}": 8 for number in range(8)}
 CELLS = {Lane(1): 560, Lane(1, True): 40, Lane(2): 200, Lane(4): 120, Lane(8): 50, Lane(16): 20, Lane(32): 10}

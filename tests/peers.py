@@ -2,10 +2,10 @@
 
 MODEL is the folder of a small BERT without an LM head (all-MiniLM-L6-v2); BENCH_DATA names the folder with sst2/.
 
-against: `peft` and the Hugging Face Trainer against `bench.train`, on SST-2 at batch 32 in fp32. Both train on the same
-tokens with AdamW, clipped to norm 1, with the checkpoint's dropout everywhere (our `lower_dropout`), without evaluating
-in the window. What differs is left as each side has it: we group texts by length, run the last layer for the token that
-is read, and have no pooler in front of the classifier. A second form of the peer is given our batches, one by one.
+against: `peft` and the Hugging Face Trainer against `bench.training.train`, on SST-2 at batch 32 in fp32. Both train on
+the same tokens with AdamW, clipped to norm 1, with the checkpoint's dropout everywhere (our `lower_dropout`), without
+evaluating in the window. What differs is left as each side has it: we group texts by length, run the last layer for
+the token that is read, and have no pooler in front of the classifier. A second form of the peer is given our batches, one by one.
 
 own: a late prompt in the middle, computed and with the feature cache, against prompt tuning, on 12 random layers as
 wide as MODEL's at 64 tokens; what counting the operations predicts; activations from the ledger of memory.
@@ -66,7 +66,7 @@ class Work(NamedTuple):
 
 
 def cell_of(fields: dict[str, Any]) -> Any:
-    from bench import matrix
+    from bench.matrix import matrix
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "one.yaml"
@@ -77,8 +77,8 @@ def cell_of(fields: dict[str, Any]) -> Any:
 
 def work(fields: dict[str, Any]) -> Work:
     """Of a cell: what it trains on in which order."""
-    from bench.batches import heaviest, training_batches
-    from bench.prepare import prepare
+    from bench.data.batches import heaviest, training_batches
+    from bench.training.setup import prepare
 
     cell = cell_of(fields)
     examples = prepare(cell)[1].train
@@ -90,9 +90,9 @@ def work(fields: dict[str, Any]) -> Work:
 
 def ours(fields: dict[str, Any]) -> Window:
     """A whole cell, as a worker serves it."""
-    from bench.engine import World
     from bench.profiler import PhaseClock
-    from bench.train import run_cell
+    from bench.training.engine import World
+    from bench.training.train import run_cell
 
     global world
     world = world or World.join()

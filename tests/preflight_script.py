@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.cells import rebuild
-from bench.clocks import Clocks
-from bench.engine import World
-from bench.preflight import worker
-from bench.preflight.check import Reference
+from bench.checks.preflight import worker
+from bench.checks.preflight.check import Reference
+from bench.cluster.timeouts import Clocks
+from bench.matrix.cell import rebuild
+from bench.training.engine import World
 
 
 def serve(world: World, folder: str, contents: list[dict[str, Any]]) -> None:

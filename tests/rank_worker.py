@@ -11,11 +11,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bench import files, sources, worker
-from bench.cells import rebuild
-from bench.clocks import Clocks
-from bench.engine import World
-from bench.heartbeat import pulse
+from bench.cluster.heartbeat import pulse
+from bench.cluster.timeouts import Clocks
+from bench.core import files
+from bench.data import sources
+from bench.matrix.cell import rebuild
+from bench.training import worker
+from bench.training.engine import World
 
 
 def main() -> None:
@@ -30,7 +32,7 @@ def main() -> None:
             worker.serve(rebuild(line["cell"]), world, Path(line["results"]), line, {"launcher": "deepspeed"}, clocks)
         gc.collect()
         if number == 1:
-            gc.freeze()  # as bench.worker does
+            gc.freeze()  # as bench.training.worker does
     world.leave()
 
 

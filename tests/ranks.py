@@ -1,7 +1,8 @@
 """Warm ranks: one group of processes for each number of ranks, which serves what many tests want to have run.
 
-A group is started by `bench.group` as a run starts one, when the first test needs it, and it ends with the tests. What
-a test says of a run itself, as how it starts, fails, is stopped and goes on, needs a run of its own (runs.py).
+A group is started by `bench.cluster.process_group` as a run starts one, when the first test needs it, and it ends with
+the tests. What a test says of a run itself, as how it starts, fails, is stopped and goes on, needs a run of its own
+(runs.py).
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from typing import Any
 
 from runs import QUICK
 
-from bench import group, launch, matrix, records
-from bench.cells import Cell
-from bench.group import Running
-from bench.launch import Launch
-from bench.launchers import DeepSpeed, Group
-from bench.leases import Leases
-from bench.records import Predicted, Record
-from bench.schedule import Lane, Pool
+from bench.cluster.launchers import DeepSpeed, Group
+from bench.cluster.leases import Leases
+from bench.cluster.process_group import Running
+from bench.cluster.slots import Lane, Pool
+from bench.matrix import matrix
+from bench.matrix.cell import Cell
+from bench.records import store
+from bench.records.record import Predicted, Record
+from bench.runner import launch
+from bench.runner.launch import Launch
 
 TESTS = Path(__file__).parent
 STILL_SECONDS = 600.0  # without a sign of progress of any rank: it hangs
@@ -52,7 +55,7 @@ class Ranks:
     """All warm groups; a context manager that ends them."""
 
     def __init__(self, folder: Path):
-        self.folder, self.how = folder, Launch(folder, launcher=Here(folder))
+        self.folder, self.how = folder, Launch(folder, launcher=Here(folder), worker="rank_worker")
         self.run = launch.run_folder(folder)
         self.leases = Leases(folder, self.run, self.how.clocks)
         self.warm: dict[int, Running] = {}  # by the number of its ranks
@@ -86,9 +89,9 @@ class Ranks:
         made: dict[str, Record] = {}
         for cell in sorted(wanted, key=lambda one: one.ranks):
             line = {**launch.line_of(cell, self.how, []), "results": str(results)}
-            file = records.path(results, cell.name)
+            file = store.path(results, cell.name)
             self._feed(cell.ranks, line, file.is_file)
-            made[cell.name] = records.parse(file.read_bytes())
+            made[cell.name] = store.parse(file.read_bytes())
             if made[cell.name].status != "ok":
                 self._end(cell.ranks)  # a worker ends after a failure, as this does
         return made
@@ -147,8 +150,8 @@ class Ranks:
         assert place is not None
         work = Path(tempfile.mkdtemp(dir=self.run, prefix=f"group-{size}-"))
         taken = {one.group.port for one in self.warm.values()}
-        planned = group.planned(place, hosts, work, self.how, taken)
-        self.warm[size] = Running(planned, self.how.launcher, "rank_worker", self.leases.lease, {})
+        planned = self.how.group(place, hosts, work, taken)
+        self.warm[size] = Running(planned, self.how.launcher, self.how.worker, self.leases.lease, {})
         return self.warm[size]
 
     def _end(self, size: int) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 
 import psutil
 
-from bench import cli, heartbeat, processes, records
-from bench.records import Record
+from bench.cli import main
+from bench.cluster import heartbeat, processes
+from bench.records import store
+from bench.records.record import Record
 
 # for ranks: models this small lose more to a second thread than it gives, and what DeepSpeed would have compiled as it
 # is imported is never called; torch's compiler alone takes seconds to import
@@ -40,7 +42,7 @@ def workers(results: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if (
-            {"bench.worker", "light_worker"} & set(line)
+            {"bench.training.worker", "light_worker"} & set(line)
             and any(str(results) in word for word in line)
             and any("local_rank" in w for w in line)
         ):
@@ -49,7 +51,7 @@ def workers(results: Path) -> list[psutil.Process]:
 
 
 def by_name(results: Path) -> dict[str, Record]:
-    reading = records.read_all(results)
+    reading = store.read_all(results)
     assert not reading.unreadable
     return {record.name: record for record in reading.records}
 
@@ -87,7 +89,7 @@ def running(results: Path) -> tuple[str, str, int]:
 def in_training(results: Path) -> bool:
     """Whether a cell without a record trains."""
     cell, phase, step = running(results)
-    return phase == "train" and step > 0 and cell not in records.recorded(results)
+    return phase == "train" and step > 0 and cell not in store.recorded(results)
 
 
 def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -99,7 +101,7 @@ def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Complete
         sys.argv = words
         os.chdir(cwd or folder)
         try:
-            cli.main()
+            main.main()
         except SystemExit as ended:
             code = ended.code
         finally:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bench.records import OWNERS, Cost, Failure, Labels, Memory, Predicted, Quality, Quantiles, Record
+from bench.records.record import OWNERS, Cost, Failure, Labels, Memory, Predicted, Quality, Quantiles, Record
 
 MIB, GIB = 2**20, 2**30
 

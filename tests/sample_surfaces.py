@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sample_records import record
 
-from bench.landscape import Landscape, grid
-from bench.records import Record, Surfaces
+from bench.matrix.landscape_settings import Landscape
+from bench.records.record import Record, Surfaces
+from bench.training.landscape import grid
 
 
 def surfaces(height: float, weights: bool = True, size: int = 5) -> Surfaces:

@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 from runs import wait_for
 
-from bench import records
-from bench.cells import Cell
-from bench.clocks import Clocks
-from bench.group import Running
-from bench.launchers import DeepSpeed, Group, Launcher
-from bench.owner import Owner
-from bench.records import Failure
+from bench.cluster.launchers import DeepSpeed, Group, Launcher
+from bench.cluster.process_group import Running
+from bench.cluster.run_identity import Owner
+from bench.cluster.timeouts import Clocks
+from bench.matrix.cell import Cell
+from bench.records import store
+from bench.records.record import Failure
 
 QUICK = Clocks().scaled(0.1)
 RANK = """
 import json, os, sys, time
 from pathlib import Path
-from bench import heartbeat
-from bench.heartbeat import Beat, Exit
+from bench.cluster import heartbeat
+from bench.cluster.heartbeat import Beat, Exit
 
 work, folder = Path(sys.argv[1]), Path(sys.argv[2])
 ranks = json.loads((work / "group.json").read_text())["ranks"]
@@ -97,7 +97,7 @@ class Scripted(DeepSpeed):
         known = {
             json.dumps(cell.content(), sort_keys=True): {
                 "name": cell.name,
-                "file": str(records.path(results, cell.name)),
+                "file": str(store.path(results, cell.name)),
                 "record": cell.without_result("unsupported", failure).model_dump_json(),
             }
             for cell in cells

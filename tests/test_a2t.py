@@ -9,14 +9,14 @@ import pytest
 import torch
 from matrices import Expand
 
-from bench import toy
-from bench.batches import collate
-from bench.perturb import Run, a2t
-from bench.preflight.check import measure, model
-from bench.preflight.probes import probes
-from bench.preflight.verdicts import same
-from bench.prepare import prepare
-from bench.settings import InputError
+from bench.checks.preflight.check import measure, model
+from bench.checks.preflight.probes import probes
+from bench.checks.preflight.verdicts import same
+from bench.core.settings import InputError
+from bench.data.batches import collate
+from bench.models import toy
+from bench.regularizers import Run, a2t
+from bench.training.setup import prepare
 
 A2T = {"kind": "attack", "space": "text", "attacker": "a2t"}
 INSTALLED = a2t.missing() is None

@@ -16,11 +16,15 @@ from malformed import NO_FILE, NO_JSON, NO_TEXT, NO_YAML, PLAIN, spoiled
 from runs import call
 from sample_records import record
 
-from bench import board, cards, data, files, matrix, published, records
+from bench import board
 from bench.board import claims
-from bench.hostfile import read_hostfile
-from bench.settings import InputError
-from bench.tasks import TASKS, parse_task
+from bench.cluster.hostfile import read_hostfile
+from bench.core import files
+from bench.core.settings import InputError
+from bench.data.splits import Examples, _read, read_examples
+from bench.data.tasks import TASKS, parse_task
+from bench.matrix import matrix
+from bench.records import published, sample_cards, store
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -334,7 +338,7 @@ def test_a_ds_config_that_would_break_the_engine_is_told_where(content: Any, exp
 
 
 def test_batch_sizes_of_a_ds_config_are_the_cells(tmp_path: Path) -> None:
-    from bench.engine.configuration import configuration
+    from bench.training.engine.configuration import configuration
 
     file = tmp_path / "ds.json"
     file.write_text(json.dumps({"train_batch_size": 7, "train_micro_batch_size_per_gpu": 7, "gradient_clipping": 9}))
@@ -426,11 +430,11 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def read_data() -> data.Examples:
+def read_data() -> Examples:
     task = parse_task({"name": "sst2", "folder": "reviews", "source": "folder", "fields": ["text"]} | OWN, "task", [])
     assert task is not None
-    data._read.cache_clear()
-    return data.read(task)
+    _read.cache_clear()
+    return read_examples(task)
 
 
 OWN = {name: TASK[name] for name in ("labels", "words", "masked", "causal")} | {
@@ -557,22 +561,22 @@ RECORDS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("what", RECORDS)
 def test_a_file_that_is_no_record_is_left_out_and_named(what: str, tmp_path: Path) -> None:
-    records.write(tmp_path, record("good"))
-    file = records.path(tmp_path, "bad")
+    store.write(tmp_path, record("good"))
+    file = store.path(tmp_path, "bad")
     file.write_bytes(RECORDS[what])
     assert_left_out(tmp_path, file)
 
 
 @pytest.mark.parametrize("place", [place for place in NO_FILE if place != "nothing"])
 def test_what_stands_for_a_record_and_is_no_file_is_left_out_and_named(place: str, tmp_path: Path) -> None:
-    records.write(tmp_path, record("good"))
-    file = records.path(tmp_path, "bad")
+    store.write(tmp_path, record("good"))
+    file = store.path(tmp_path, "bad")
     NO_FILE[place](file)
     assert_left_out(tmp_path, file)
 
 
 def assert_left_out(results: Path, file: Path) -> None:
-    reading = records.read_all(results)
+    reading = store.read_all(results)
     assert [one.name for one in reading.records] == ["good"]
     (line,) = reading.unreadable
     assert line.startswith(f"{file}: ") and len(line) > len(f"{file}: ")
@@ -583,7 +587,7 @@ def test_a_card_that_is_none_is_left_out_and_named(place: str, tmp_path: Path) -
     (tmp_path / "cards").mkdir()
     file = tmp_path / "cards" / "abc.json"
     NO_FILE[place](file)
-    found, (line,) = cards.read_all(tmp_path)
+    found, (line,) = sample_cards.read_all(tmp_path)
     assert not found and line.startswith(f"{file}: ")
 
 
@@ -596,7 +600,7 @@ def test_a_card_that_cannot_be_read_is_left_out_and_named(content: bytes, tmp_pa
     (tmp_path / "cards").mkdir()
     file = tmp_path / "cards" / "abc.json"
     file.write_bytes(content)
-    found, (line,) = cards.read_all(tmp_path)
+    found, (line,) = sample_cards.read_all(tmp_path)
     assert not found and line.startswith(f"{file}: ")
 
 
@@ -626,8 +630,8 @@ def test_run_ends_with_2_where_a_hostfile_is_none(line: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("what", ["empty", "half written", "of the future", "another's content", "a torn page"])
 def test_commands_go_on_without_what_is_no_record(what: str, tmp_path: Path) -> None:
-    records.write(tmp_path, record("good"))
-    file = records.path(tmp_path, "bad")
+    store.write(tmp_path, record("good"))
+    file = store.path(tmp_path, "bad")
     file.write_bytes(RECORDS[what])
     for command in (["board", tmp_path], ["claims", tmp_path], ["diff", tmp_path, tmp_path]):
         done = call(*command)
@@ -637,7 +641,7 @@ def test_commands_go_on_without_what_is_no_record(what: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("what", ["empty", "a key twice", "a bomb of merges"])
 def test_claims_end_with_2_where_their_file_is_none(what: str, tmp_path: Path) -> None:
-    records.write(tmp_path, record("good"))
+    store.write(tmp_path, record("good"))
     file = tmp_path / "claims.yaml"
     file.write_bytes(NO_YAML[what])
     done = call("claims", tmp_path, "--claims", file)
@@ -722,7 +726,7 @@ def test_any_line_of_data_is_read_or_refused(data_folder: Path, content: Any) ->
 def test_any_record_is_on_the_boards_or_left_out(tmp_path: Path, content: Any) -> None:
     others = [record("a", seed=1), record("b", test=None), record("c", method="other")]
     try:
-        made = records.parse(json.dumps(content))
+        made = store.parse(json.dumps(content))
     except ValueError as error:
         assert str(error)
         return

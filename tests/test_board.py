@@ -12,10 +12,10 @@ import pytest
 from sample_records import GIB, MIB, record, tables, weighed
 
 from bench import board
-from bench.board.grouping import settings
-from bench.board.tables import text as escape
-from bench.board.zero import HEADING
-from bench.records import OWNERS, Failure, Record
+from bench.board.analysis.grouping import settings
+from bench.board.sections.zero import HEADING
+from bench.board.writers.tables import text as escape
+from bench.records.record import OWNERS, Failure, Record
 
 NVME = {"config": {"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}}
 

@@ -11,8 +11,8 @@ import light_worker
 import pytest
 from chaos import RETRY, SHARES, Chaos, processes, statuses
 
-from bench import records
-from bench.matrix import load
+from bench.matrix.matrix import load
+from bench.records import store
 
 KILLS = 25
 SEED = 8
@@ -20,7 +20,7 @@ SEED = 8
 
 def leftovers(results: Path) -> list[str]:
     """What is not a record among the records."""
-    return [file.name for file in records.folder(results).iterdir() if file.suffix != ".json"]
+    return [file.name for file in store.folder(results).iterdir() if file.suffix != ".json"]
 
 
 @pytest.mark.full
@@ -45,14 +45,14 @@ def test_chaos(write_matrix, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     told = clean.stdout + clean.stderr
     assert clean.returncode in (0, 1), told
     assert not processes(results), told
-    assert records.recorded(results) == names and statuses(results).total() == len(names), told
+    assert store.recorded(results) == names and statuses(results).total() == len(names), told
     after = statuses(results)
     assert after.keys() <= {"ok", "failed", "timeout", "node_lost"}, after
 
     again = chaos.undisturbed(*RETRY)
     assert again.returncode == 0, again.stdout + again.stderr
     assert not processes(results) and not leftovers(results)
-    for one in records.read_all(results).records:
+    for one in store.read_all(results).records:
         assert one.quality is not None and one.quality.test == light_worker.score(one.name)
     chaos._keep()
     assert "Traceback" not in log.read_text("utf-8", errors="replace")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tuned_models import cases, covering_cases, passes, tuned
 
-from bench.tuned import Tuned
+from bench.methods.tuned_model import Tuned
 
 METHODS = [
     {"kind": "full"},

@@ -15,12 +15,13 @@ import yaml
 from runs import call
 from sample_records import record
 
-from bench import published, records
-from bench.board import claims, statistics
+from bench.board import claims
+from bench.board.analysis import statistics
 from bench.board.claims.claim import METHODS, Claim
 from bench.board.claims.matching import NEUTRAL
-from bench.records import Environment, Failure, Record, Surface, Surfaces
-from bench.settings import InputError
+from bench.core.settings import InputError
+from bench.records import published, store
+from bench.records.record import Environment, Failure, Record, Surface, Surfaces
 
 MACHINE = Environment(
     commit=None, dirty=None, versions={}, hosts=("h",), accelerator="cpu", threads=1, launcher="deepspeed"
@@ -347,16 +348,16 @@ def test_selectors_tell_regimes_caches_and_prompts_apart() -> None:
 
 
 def test_shipped_claims_name_what_there_is_and_quote_what_was_published() -> None:
-    from bench import tuning
+    from bench.matrix import hyperparameter_search
     from bench.methods import METHODS as REGISTRY
     from bench.methods.late_prompt import LatePrompt
-    from bench.perturb import SPACES, kinds_in
+    from bench.regularizers import SPACES, kinds_in
 
     stated = claims.load()
     assert {"ptp-spread", "ptp-mean", "ptp-landscape", "lpt-full-data", "lpt-many-prompts"} <= {
         one.key for one in stated
     }
-    assert sorted(METHODS) == sorted(REGISTRY) and NEUTRAL == tuning.NEUTRAL
+    assert sorted(METHODS) == sorted(REGISTRY) and NEUTRAL == hyperparameter_search.NEUTRAL
     late, selector = LatePrompt.model_fields, type(stated[0].first.method).model_fields
     assert str(late["generator"].annotation) in str(selector["generator"].annotation)
     regularizer = str(type(stated[0].first.regularizer).model_fields)
@@ -422,7 +423,7 @@ def test_markup_in_records_is_harmless_in_claims() -> None:
 
 def test_the_command_writes_the_file_and_fails_on_wrong_input_only(tmp_path: Path) -> None:
     for one in both((80, 1), (70, 1)):
-        records.write(tmp_path, one.model_copy(update={"name": re.sub(r"[^a-z0-9.]+", "-", one.name)}))
+        store.write(tmp_path, one.model_copy(update={"name": re.sub(r"[^a-z0-9.]+", "-", one.name)}))
     stated = tmp_path / "mine.yaml"
     stated.write_text(yaml.safe_dump({"claims": [STATED]}))
     out = tmp_path / "out"

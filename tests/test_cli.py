@@ -14,8 +14,10 @@ from runs import bench, call
 from sample_records import record
 from sample_surfaces import measured
 
-from bench import launch, matrix, records, retry
-from bench.session import How, Session
+from bench.cli.run import How, Session
+from bench.matrix import matrix
+from bench.records import retry, store
+from bench.runner import launch
 
 # one process, which saves the start of others: what each command imports, and then what reading a matrix does
 IMPORTS = """
@@ -41,7 +43,8 @@ for words in ["--help"], ["run", "--help"], ["board", results], ["landscape", re
     loaded = {"numpy", "scipy", "pandas"} & sys.modules.keys()
     assert not loaded or "--help" not in words, (words, loaded)
 sys.meta_path.remove(absent)
-from bench import matrix, session
+from bench.cli import run
+from bench.matrix import matrix
 matrix.load("built_in").expand()
 assert not {"transformers", "deepspeed"} & sys.modules.keys()
 """
@@ -50,7 +53,7 @@ assert not {"transformers", "deepspeed"} & sys.modules.keys()
 def test_help_boards_and_matrices_need_nothing_of_what_trains(tmp_path: Path) -> None:
     """Help comes without the libraries of statistics, boards and figures without torch, matrices without models."""
     made = measured("a", 0.6)
-    records.write(tmp_path, made)
+    store.write(tmp_path, made)
     command = [sys.executable, "-c", IMPORTS, str(tmp_path), str(tmp_path / "figures")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -101,8 +104,8 @@ def test_the_exit_status_of_the_process_is_that_of_the_command(tmp_path: Path) -
 def test_a_file_that_is_no_record_is_never_taken_for_a_done_cell(write_matrix, tmp_path: Path) -> None:
     file = write_matrix()
     name = call("expand", file).stdout.strip()
-    records.folder(tmp_path / "r").mkdir(parents=True)
-    broken = records.path(tmp_path / "r", name)
+    store.folder(tmp_path / "r").mkdir(parents=True)
+    broken = store.path(tmp_path / "r", name)
     broken.write_text("{")
     done = call("run", file, "--results", tmp_path / "r")
     assert done.returncode == 1 and "left out: " in done.stdout and "1 without a record" in done.stdout
@@ -112,8 +115,8 @@ def test_a_file_that_is_no_record_is_never_taken_for_a_done_cell(write_matrix, t
 
 def test_board_twice_gives_the_same_bytes_and_names_what_it_left_out(tmp_path: Path) -> None:
     for i in range(6):
-        records.write(tmp_path, record(f"r{i}", seed=i, test=i / 7))
-    (records.folder(tmp_path) / "broken.json").write_text("{")
+        store.write(tmp_path, record(f"r{i}", seed=i, test=i / 7))
+    (store.folder(tmp_path) / "broken.json").write_text("{")
     contents = []
     for out, ask in (("one", bench), ("two", call)):  # two processes, whose sets have orders of their own
         done = ask("board", tmp_path, "--out", tmp_path / out)
@@ -136,7 +139,7 @@ def test_dry_prints_the_commands_and_starts_nothing(write_matrix, tmp_path: Path
 def test_what_stands_for_a_record_is_told_at_the_start_and_set_aside_when_asked(write_matrix, tmp_path: Path) -> None:
     """Also a folder, and a record of a later version, which must not be lost."""
     file, results = write_matrix({"seed": [0, 1]}), tmp_path / "r"
-    later, folder = (records.path(results, name) for name in call("expand", file).stdout.split())
+    later, folder = (store.path(results, name) for name in call("expand", file).stdout.split())
     folder.mkdir(parents=True)
     later.write_text('{"schema_version": 99}')
     console = Console(file=io.StringIO(), width=1000)

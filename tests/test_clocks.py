@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.clocks import RULES, Clocks, chosen
-from bench.session import Where
-from bench.settings import InputError
+from bench.cli.run import Where
+from bench.cluster.timeouts import RULES, Clocks, chosen
+from bench.core.settings import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
 
@@ -99,6 +99,6 @@ def test_no_field_is_forgotten() -> None:
 
 
 def test_a_guard_reads_them_without_what_is_slow_to_import() -> None:
-    script = "import sys, bench.guard; print(*{'torch', 'pydantic'} & set(sys.modules))"
+    script = "import sys, bench.cluster.rank_supervisor; print(*{'torch', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -10,16 +10,17 @@ import torch
 from matrices import Expand
 from models import MODELS, VOCABULARY, batch_for, tiny
 
-from bench import board, random_tokens
-from bench.backbones import BACKBONES, parse
-from bench.batches import collate
-from bench.prepare import prepare
-from bench.profiler.live import held
-from bench.settings import InputError, Unsupported
-from bench.shapes import SHAPES
-from bench.stack.compiled import compile_layers
-from bench.stack.families import attention_options, auto, build, load
-from bench.stack.shaped import config_of, load_random
+from bench import board
+from bench.core.settings import InputError, Unsupported
+from bench.data.batches import collate
+from bench.models.backbones import BACKBONES, parse
+from bench.models.shapes import SHAPES
+from bench.models.stack.compiled import compile_layers
+from bench.models.stack.families import attention_options, auto, build, load
+from bench.models.stack.shaped import config_of, load_random
+from bench.profiler.live_tensors import held
+from bench.training import random_tokens
+from bench.training.setup import prepare
 
 CPU = torch.device("cpu")
 # parameters with the LM head, as published or counted in the published checkpoints

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import data, toy
-from bench.backbones import BACKBONES
-from bench.batches import collate, share, training_batches
-from bench.settings import InputError
-from bench.tasks import TASKS, Regime
-from bench.tasks.regimes import NAMED
-from bench.templates import Templater
+from bench.core.settings import InputError
+from bench.data.batches import collate, share, training_batches
+from bench.data.splits import sample, split
+from bench.data.tasks import TASKS, Regime
+from bench.data.tasks.regimes import NAMED
+from bench.data.templates import Templater
+from bench.models import toy
+from bench.models.backbones import BACKBONES
 
 LABELS = [0] * 300 + [1] * 100 + [2] * 40
 
 
 def draw(regime: Regime, seed: int = 0) -> tuple[list[int], list[int]]:
-    return data.sample(LABELS, range(3), regime, seed, "task films, folder films, train")
+    return sample(LABELS, range(3), regime, seed, "task films, folder films, train")
 
 
 def classes(ids: list[int]) -> dict[int, int]:
@@ -68,8 +69,8 @@ def test_too_small_classes_are_named(regime: Regime) -> None:
 
 
 def test_splits_of_the_built_in_tasks_are_apart_and_the_same_twice() -> None:
-    for split in (TASKS["toy-foreign-0"], TASKS["toy-natural-3"]):
-        one, two = (data.split(split, Regime(per_class=16), 3) for _ in range(2))
+    for task in (TASKS["toy-foreign-0"], TASKS["toy-natural-3"]):
+        one, two = (split(task, Regime(per_class=16), 3) for _ in range(2))
         assert one == two
         assert not {e.texts for e in one.train + one.dev} & {e.texts for e in one.test}
 
@@ -91,7 +92,7 @@ def test_full_takes_the_tasks_own_dev_split(tmp_path: Path, monkeypatch: pytest.
     own_dev = TASKS["sst2"].model_copy(
         update={"splits": {"train": ("train",), "dev": ("validation",), "test": ("test",)}}
     )
-    splits = data.split(own_dev, Regime(), 0)
+    splits = split(own_dev, Regime(), 0)
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (10, 4, 6)
 
 
@@ -111,23 +112,21 @@ def test_bad_rows_are_named_by_file_line_and_field(
     write(tmp_path / "sst2", {"train": [*rows(2), row], "validation": rows(2), "test": rows(2)})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     with pytest.raises(InputError, match=rf"sst2/train.jsonl: {expected}"):
-        data.split(TASKS["sst2"], Regime(), 0)
+        split(TASKS["sst2"], Regime(), 0)
 
 
 def test_fewglue_is_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = "fewglue/rte/ with train.jsonl, dev32.jsonl, validation.jsonl"
     monkeypatch.delenv("BENCH_DATA", raising=False)
     with pytest.raises(InputError, match=f"BENCH_DATA: is not set: task rte expects {wanted}"):
-        data.split(TASKS["rte"], Regime(fewglue=True), 0)
+        split(TASKS["rte"], Regime(fewglue=True), 0)
     folder = tmp_path / "fewglue" / "rte"
     pairs = [{"premise": f"p {i}", "hypothesis": "h", "label": "entailment"} for i in range(3)]
     write(folder, {"train": pairs[:1], "dev32": pairs[1:2], "validation": pairs[2:]})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    splits = data.split(TASKS["rte"], Regime(fewglue=True), 0)
+    splits = split(TASKS["rte"], Regime(fewglue=True), 0)
     assert [one.texts[0] for one in (*splits.train, *splits.dev, *splits.test)] == ["p 0", "p 1", "p 2"]
-    assert (
-        splits.origin == "folder fewglue/rte" and splits.sample == data.split(TASKS["rte"], NAMED["fewglue"], 7).sample
-    )
+    assert splits.origin == "folder fewglue/rte" and splits.sample == split(TASKS["rte"], NAMED["fewglue"], 7).sample
 
 
 def test_batches_are_the_same_on_any_number_of_ranks() -> None:
@@ -161,7 +160,7 @@ def test_a_train_set_too_small_for_a_dev_set_is_named(tmp_path: Path, monkeypatc
     write(tmp_path / "trec", {"train": rows(6), "test": rows(4)})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     with pytest.raises(InputError, match="task trec, folder trec, train: regime full: found 6 examples, too few"):
-        data.split(TASKS["trec"], Regime(), 0)
+        split(TASKS["trec"], Regime(), 0)
 
 
 def test_every_example_comes_once_an_epoch() -> None:

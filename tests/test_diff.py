@@ -13,14 +13,14 @@ import pytest
 from runs import call
 from sample_records import record
 
-from bench import records
 from bench.board.diff.changes import DEV, PEAK, STEP, TEST, TOKENS, Row
 from bench.board.diff.difference import Difference, compare
 from bench.board.diff.gate import gate
 from bench.board.diff.matching import Matching, Pair, match
 from bench.board.diff.noise import repeats_of
 from bench.board.diff.report import parts
-from bench.records import Environment, Memory, Quality, Quantiles, Record
+from bench.records import store
+from bench.records.record import Environment, Memory, Quality, Quantiles, Record
 
 SCORES = (0.80, 0.82, 0.79, 0.81, 0.83)
 SPEEDS = (1000.0, 1010.0, 990.0, 1005.0, 995.0)
@@ -345,7 +345,7 @@ def test_the_gate_catches_what_is_well_beyond_noise(repeats: int, shift: float) 
 
 def write(results: Path, made: Sequence[Record]) -> Path:
     for one in made:
-        records.write(results, one)
+        store.write(results, one)
     return results
 
 
@@ -355,11 +355,11 @@ def test_the_command_ends_with_0_1_and_2(tmp_path: Path) -> None:
     worse = write(tmp_path / "worse", row_of(scores=[s - 0.3 for s in SCORES]))
     alone = write(tmp_path / "alone", row_of()[:1])
     other = write(tmp_path / "other", row_of("other"))
-    (records.folder(worse) / "broken.json").write_text("{")
+    (store.folder(worse) / "broken.json").write_text("{")
     cases: list[tuple[list[str | Path], int, str]] = [
         ([a, worse], 0, "test % 1 moved; dev % 1 moved"),
         ([a, same, "--gate"], 0, "gate: 0 regressions; 3 bounds from measured noise, together 5% false alarms"),
-        ([a, records.folder(same), "--gate"], 0, "gate: 0 regressions"),
+        ([a, store.folder(same), "--gate"], 0, "gate: 0 regressions"),
         ([a, worse, "--gate"], 1, "regression: task · regime · backbone · zero, 2 ranks, full"),
         ([a, worse, "--gate", "--max-quality-drop", "31"], 0, "; 1 as given"),
         ([a, worse, "--gate", "--max-quality-drop", "29"], 1, "allowed -29.00 as given"),

@@ -19,13 +19,14 @@ from hosts import Hosts as RealHosts
 from hosts import hosts, needs_hosts
 from runs import call
 
-from bench import addresses
-from bench.clocks import Clocks
-from bench.doctor import examine, gpus, meeting, probe, session
-from bench.doctor.checks import CHECKS, check
-from bench.doctor.facts import Facts, Folder, Gpu, Request
-from bench.doctor.findings import Finding
-from bench.doctor.hosts import Host, Hosts
+from bench.checks.doctor import examine, gpus, meeting, probe
+from bench.checks.doctor.checks import CHECKS, check
+from bench.checks.doctor.facts import Facts, Folder, Gpu, Request
+from bench.checks.doctor.findings import Finding
+from bench.checks.doctor.hosts import Host, Hosts
+from bench.cli import doctor
+from bench.cluster import network_interfaces
+from bench.cluster.timeouts import Clocks
 
 GIB = 2**30
 H200 = Gpu(name="NVIDIA H200", total_bytes=140 * GIB, free_bytes=139 * GIB)
@@ -84,7 +85,7 @@ def test_two_hosts_in_order_have_a_row_for_each_check_and_nothing_to_do() -> Non
     assert [(one.host, one.level, one.remedy) for one in found if one.level != "ok"] == []
     for host, without in (("first", {"clock"}), ("second", {"launchers"})):
         assert {one.check for one in found if one.host == host} == CHECKS.keys() - without
-    assert session.summary(found) == "2 hosts: 0 faults, 0 warnings, 0 notes; fit to run"
+    assert doctor.summary(found) == "2 hosts: 0 faults, 0 warnings, 0 notes; fit to run"
 
 
 NOBODY = {"facts": None, "met": None, "replied": False, "clock": None, "address": None}
@@ -172,7 +173,7 @@ def test_each_fault_is_found_alone_and_with_what_to_do(name: str) -> None:
     (one,) = [one for one in wrong(hosts) if one.host == "second"]
     assert (one.check, one.level) == (expected, level)
     assert found in one.found and remedy in one.remedy, one
-    assert ("a run would fail" in session.summary([one])) == (level == "fault")
+    assert ("a run would fail" in doctor.summary([one])) == (level == "fault")
 
 
 # the same, where there is nothing to do
@@ -329,7 +330,7 @@ def test_the_probe_applies_what_a_run_would_and_tells_no_secret(tmp_path: Path) 
     for name in ("HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"):
         own.pop(name, None)
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "bench.doctor.probe"],
+        [sys.executable, "-X", "importtime", "-m", "bench.checks.doctor.probe"],
         input=asked.model_dump_json(),
         env=own,
         capture_output=True,
@@ -341,7 +342,7 @@ def test_the_probe_applies_what_a_run_would_and_tells_no_secret(tmp_path: Path) 
     assert found.folders["HF_HOME"].path == "/new"
     assert found.folders["BENCH_CACHE"].path == str(tmp_path), "what a host has set goes before"
     assert found.versions.keys() >= {"python", "promptzero", "torch", "deepspeed", "transformers", "peft", "numpy"}
-    assert found.interfaces == {name: tuple(one) for name, one in addresses.interfaces().items()}
+    assert found.interfaces == {name: tuple(one) for name, one in network_interfaces.interfaces().items()}
     assert not [line for line in done.stderr.splitlines() if line.endswith(("| torch", "| transformers"))]
 
 

@@ -20,17 +20,17 @@ from pairs import covering
 from tuned_models import HEADS, encodings_of, form, mechanism, method_of, name, passes, regularizer_of, tuned
 
 from bench import board
-from bench.backbones import Backbone
-from bench.cells import Cell
-from bench.engine import World
-from bench.features import Features, open_features
-from bench.features.store import LIMIT, Store, make_room
-from bench.heads import Linear
-from bench.loader import Loader, Request
-from bench.records import Record
-from bench.settings import InputError
-from bench.stack import Below
-from bench.tuned import Tuned
+from bench.core.settings import InputError
+from bench.matrix.cell import Cell
+from bench.methods.tuned_model import Tuned
+from bench.models.backbones import Backbone
+from bench.models.heads import Linear
+from bench.models.stack import Below
+from bench.records.record import Record
+from bench.training.engine import World
+from bench.training.feature_cache import Features, open_features
+from bench.training.feature_cache.store import LIMIT, Store, make_room
+from bench.training.loader import Loader, Request
 
 CPU = torch.device("cpu")
 LATE = {"kind": "late_prompt", "depth": 1, "generator": "naive", "bottleneck": 4}

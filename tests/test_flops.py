@@ -25,11 +25,11 @@ from tuned_models import (
     tuned,
 )
 
-from bench.heads import HEADS, AnswerWords
+from bench.methods.tuned_model import Tuned
+from bench.models.heads import HEADS, AnswerWords
+from bench.models.stack import WORDS, families
+from bench.models.stack.operation_counter import Operations
 from bench.profiler.flops import Flops
-from bench.stack import WORDS, families
-from bench.stack.tally import Operations
-from bench.tuned import Tuned
 
 TOLERANCE = 0.01
 # where oneDNN is switched off, and on again

@@ -13,12 +13,13 @@ import pytest
 from runs import call
 from sample_records import record, tables, weighed
 
-from bench import board, cards, records
-from bench.board import published, samples
+from bench import board
+from bench.board.analysis.grouping import settings
 from bench.board.contents import Contents
-from bench.board.grouping import settings
-from bench.cards import Card
-from bench.records import Environment, Failure, Predicted, Record, Surface, Surfaces
+from bench.board.sections import published, samples
+from bench.records import sample_cards, store
+from bench.records.record import OWNERS, Environment, Failure, Predicted, Record, Surface, Surfaces
+from bench.records.sample_cards import Card
 
 EVIL = '<b>a_b% &c ~d^e\\f{g}#h$i ± × [j] * -- "k" `l` | 中\n</b>'
 
@@ -162,7 +163,7 @@ def test_the_csv_has_every_figure_of_a_record() -> None:
         if value not in (None, "", 0) and not APART.fullmatch(path) and str(value).partition("\n")[0] not in shown
     }
     # of the rank that needs least the train peak alone
-    assert missing.keys() <= {f".memory.{place}.owners.{owner}" for place in range(3) for owner in records.OWNERS}
+    assert missing.keys() <= {f".memory.{place}.owners.{owner}" for place in range(3) for owner in OWNERS}
     (other,) = csv.DictReader(io.StringIO(board.csv([record("other", test=None)])))
     assert other.keys() == line.keys() - {"test_accuracy"}, "columns do not depend on what is known"
 
@@ -247,8 +248,8 @@ def test_the_board_says_where_methods_were_trained_on_different_examples() -> No
 
 
 def test_the_command_reads_cards_and_names_what_is_none(tmp_path: Path) -> None:
-    assert records.write(tmp_path, scored("a", 0, 30))
-    cards.write(tmp_path, card("s0", 0))
+    assert store.write(tmp_path, scored("a", 0, 30))
+    sample_cards.write(tmp_path, card("s0", 0))
     for name, content in (("empty", "{}"), ("text", "no"), ("s9", card("s1", 1).model_dump_json())):
         (tmp_path / "cards" / f"{name}.json").write_text(content)
     done = call("board", str(tmp_path))

@@ -14,9 +14,10 @@ from runs import by_name, in_training, started, wait_for, workers
 from sample_records import record
 from scripted import QUICK
 
-from bench import records, worker
-from bench.session import Session
-from bench.settings import InputError
+from bench.cli.run import Session
+from bench.core.settings import InputError
+from bench.records import store
+from bench.training import worker
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_record_waits_until_there_is_room_for_it(disk: Path, monkeypatch: pyte
     monkeypatch.setattr(worker.pulse, "tell", tell)
     fill(disk / "filler")
     worker.write(disk / "results", record("a"), replace(QUICK, room=0.01))
-    assert [record.name for record in records.read_all(disk / "results").records] == ["a"]
+    assert [record.name for record in store.read_all(disk / "results").records] == ["a"]
     where = f"{disk}/results/records/a.json cannot be written (No space left on device): waiting"
     assert told == [{"phase": "write", "trouble": where}] * 2 + [{"trouble": ""}]
     assert [file.name for file in (disk / "results" / "records").iterdir()] == ["a.json"], "nothing unfinished is left"

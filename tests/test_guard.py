@@ -17,15 +17,15 @@ import psutil
 import pytest
 from runs import wait_for
 
-from bench import guard, heartbeat
-from bench.clocks import Clocks
-from bench.guard import LAUNCHER_IS_GONE, RUN_IS_GONE
-from bench.heartbeat import Beat, Exit
+from bench.cluster import heartbeat, rank_supervisor
+from bench.cluster.heartbeat import Beat, Exit
+from bench.cluster.rank_supervisor import LAUNCHER_IS_GONE, RUN_IS_GONE
+from bench.cluster.timeouts import Clocks
 
 CLOCKS = Clocks().scaled(1 / 20)
 RANK = """
 import os, subprocess, sys, time
-from bench.heartbeat import pulse
+from bench.cluster.heartbeat import pulse
 if "FAILS" in os.environ:
     sys.exit(int(os.environ["FAILS"]))
 started = subprocess.Popen(["sleep", "1000"])
@@ -37,7 +37,7 @@ time.sleep(1000)
 RUN = """
 import json, time
 from dataclasses import asdict
-from bench.owner import Owner
+from bench.cluster.run_identity import Owner
 print(json.dumps(asdict(Owner.here("run"))), flush=True)
 time.sleep(1000)
 """
@@ -88,7 +88,7 @@ def guarded(folder: Path, clocks: Clocks = CLOCKS, **variables: str) -> Iterator
     described |= {"slots": {"localhost": 1}, "devices": "", "variables": variables, "lease": str(lease)}
     (work / "group.json").write_text(json.dumps({**described, "clocks": asdict(clocks)}))
     own = {**os.environ, "RANK": "0", "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
-    script = f"{sys.executable} -m bench.guard {work} & wait $!"
+    script = f"{sys.executable} -m bench.cluster.rank_supervisor {work} & wait $!"
     made = Guarded(work, lease, subprocess.Popen(["sh", "-c", script], env=own), run)
     try:
         yield made
@@ -202,7 +202,7 @@ def test_ranks_see_the_gpus_of_their_slots(launcher: str, own: str | None, devic
         "port": 20000,
     }
     told = {"RANK": "2", "SLURM_PROCID": "2", "OMPI_COMM_WORLD_RANK": "2", "HF_X": "set on the host"}
-    found = guard._variables(described, told | ({} if own is None else {"CUDA_VISIBLE_DEVICES": own}))
+    found = rank_supervisor._variables(described, told | ({} if own is None else {"CUDA_VISIBLE_DEVICES": own}))
     assert found["CUDA_VISIBLE_DEVICES"] == expected
     assert (found["HF_X"], found["HF_Y"], found["BENCH_HOST"]) == ("set on the host", "sent", "b")
     if launcher != "pdsh":

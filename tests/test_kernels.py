@@ -16,10 +16,11 @@ import pytest
 import torch
 from pairs import FULL, tiered
 
-from bench.kernels import FORMS, Kernels, checks, native, resolve, session, swap, timing
+from bench.cli import kernels as kernels_command
+from bench.core.settings import InputError
+from bench.kernels import FORMS, Kernels, checks, native, resolve, swap, timing
 from bench.kernels.ascent import length
 from bench.kernels.checks import MASKS, Case, Shape, check, check_ascent, check_noise, check_swap
-from bench.settings import InputError
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
@@ -270,10 +271,10 @@ def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bench_kernels_checks_times_and_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "CHECKED", ((2, 7, 33),))
-    monkeypatch.setattr(session, "TIMED", {"cpu": ((2, 7, 36),)})
+    monkeypatch.setattr(kernels_command, "CHECKED", ((2, 7, 33),))
+    monkeypatch.setattr(kernels_command, "TIMED", {"cpu": ((2, 7, 36),)})
     monkeypatch.setattr(timing, "BEYOND_CACHE", {"cpu": 2**16})
-    assert session.command(tmp_path, "cpu", as_json=True) == 0
+    assert kernels_command.command(tmp_path, "cpu", as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((tmp_path / "kernels" / "cpu.json").read_text())
     assert told["checks"]["right"] > 0 and not told["checks"]["wrong"] and told["environment"]["versions"]["torch"]
@@ -283,8 +284,8 @@ def test_bench_kernels_checks_times_and_records(
 
     monkeypatch.setattr(native, "call", lambda *arguments: None)
     monkeypatch.setattr(checks, "check_swap", lambda kernels, case: [])
-    assert session.command(tmp_path, "cpu", as_json=False) == 1
+    assert kernels_command.command(tmp_path, "cpu", as_json=False) == 1
     assert "wrong: compiled noise gaussian 2x7x33" in capsys.readouterr().out
     assert json.loads((tmp_path / "kernels" / "cpu.json").read_text())["timings"] == []
     with pytest.raises(InputError, match="^kernels: device: found 'abacus', expected c"):
-        session.command(tmp_path, "abacus", as_json=False)
+        kernels_command.command(tmp_path, "abacus", as_json=False)

@@ -12,14 +12,15 @@ from models import batch_for
 from tuned_models import tuned
 
 from bench import board
-from bench.cells import rebuild
-from bench.heads import Linear
-from bench.landscape import Landscape, embeddings, grid, weights
-from bench.preflight.probes import reduce
-from bench.records import Surface
-from bench.settings import InputError
-from bench.stack import Batch
-from bench.tuned import Tuned
+from bench.checks.preflight.probes import reduce
+from bench.core.settings import InputError
+from bench.matrix.cell import rebuild
+from bench.matrix.landscape_settings import Landscape
+from bench.methods.tuned_model import Tuned
+from bench.models.heads import Linear
+from bench.models.stack import Batch
+from bench.records.record import Surface
+from bench.training.landscape import embeddings, grid, weights
 
 METHODS = [{"kind": "full"}, {"kind": "prompt_tuning", "length": 3}, {"kind": "late_prompt", "depth": 2}]
 

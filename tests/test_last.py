@@ -10,10 +10,10 @@ from models import HIDDEN, LAYERS, MODELS, batch_for, tiny
 from torch import Tensor, nn
 from tuned_models import VOCABULARY, cases, covering_cases, method_of
 
-from bench.heads import AnswerWords, Linear
-from bench.stack import Batch, Stream, at
-from bench.stack.families import build
-from bench.tuned import Tuned
+from bench.methods.tuned_model import Tuned
+from bench.models.heads import AnswerWords, Linear
+from bench.models.stack import Batch, Stream, at
+from bench.models.stack.families import build
 
 
 def trained(family: str, method: dict, head: AnswerWords | Linear, attention: str = "sdpa") -> Tuned:

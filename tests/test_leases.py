@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from bench import files
-from bench.clocks import Clocks
-from bench.leases import Leases
-from bench.owner import Owner
+from bench.cluster.leases import Leases
+from bench.cluster.run_identity import Owner
+from bench.cluster.timeouts import Clocks
+from bench.core import files
 
 SPAWN = multiprocessing.get_context("spawn")
 CLOCKS = Clocks().scaled(1 / 50)  # leases last 1.2 seconds

@@ -11,7 +11,7 @@ import torch
 from models import batch_for, tiny
 from tuned_models import encodings_of, tuned
 
-from bench.loader import AHEAD, Ahead, Loaded, Loader, Request
+from bench.training.loader import AHEAD, Ahead, Loaded, Loader, Request
 
 
 @functools.cache

@@ -23,9 +23,9 @@ import pytest
 from hosts import Hosts, hosts, needs_hosts
 from runs import by_name, wait_for
 
-from bench import heartbeat
-from bench.heartbeat import Beat
-from bench.records import Record
+from bench.cluster import heartbeat
+from bench.cluster.heartbeat import Beat
+from bench.records.record import Record
 
 pytestmark = [needs_hosts, pytest.mark.full, pytest.mark.timeout(900)]
 
@@ -36,7 +36,7 @@ CLOCKS = json.dumps(
     {"silence": 4, "ask_again": 1, "reach": 4, "end": 4, "beat": 0.5, "touch": 1, "orphan": 6, "lease": 12, "echo": 3}
 )  # ranks start as slowly as they do, so what waits for that stays
 with_mpirun = pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun (Debian: apt-get install openmpi-bin)")
-OURS = ("bench.worker", "light_worker", "bench.guard", "deepspeed")
+OURS = ("bench.training.worker", "light_worker", "bench.cluster.rank_supervisor", "deepspeed")
 
 
 def command(file: Path, results: Path, *options: str | Path, module: str = "bench") -> list[str]:

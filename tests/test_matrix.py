@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from matrices import Expand, wrong
 
-from bench import matrix
-from bench.cells import rebuild
-from bench.settings import InputError
+from bench.core.settings import InputError
+from bench.matrix import matrix
+from bench.matrix.cell import rebuild
 
 
 def test_product_include_and_exclude(expand: Expand) -> None:

@@ -28,13 +28,13 @@ from tuned_models import (
     tuned,
 )
 
-from bench.cells import rebuild
-from bench.heads import HEADS, AnswerWords, Linear
+from bench.matrix.cell import rebuild
 from bench.methods import METHODS
-from bench.perturb import REGULARIZERS
-from bench.prepare import assemble
-from bench.stack.families import build
-from bench.views import Pass, View
+from bench.models.forward_passes import Pass, View
+from bench.models.heads import HEADS, AnswerWords, Linear
+from bench.models.stack.families import build
+from bench.regularizers import REGULARIZERS
+from bench.training.setup import assemble
 
 # T5's decoder has one position, the same for all examples: its query changes nothing, and a unit may be off for all
 INERT = re.compile(r"decoder\.block\.\d+\.(layer\.0\.SelfAttention\.([qk]\b|relative)|adapter)")

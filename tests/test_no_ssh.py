@@ -17,12 +17,15 @@ import pytest
 from runs import wait_for
 from scripted import QUICK, RANK, Scripted
 
-from bench import heartbeat, launch, records
-from bench.clocks import Clocks
-from bench.launch import Launch
-from bench.launchers.agents import Agents, beat_file, ended_file
-from bench.launchers.node import Node, launch_command
-from bench.settings import InputError
+from bench.cluster import heartbeat
+from bench.cluster.launchers.agents import Agents, beat_file, ended_file
+from bench.cluster.launchers.node import Node, launch_command
+from bench.cluster.timeouts import Clocks
+from bench.core.settings import InputError
+from bench.records import store
+from bench.runner import loop
+from bench.runner.launch import Launch
+from bench.training import WORKER
 
 
 @contextlib.contextmanager
@@ -45,9 +48,9 @@ HOSTS = ("127.0.0.2", "127.0.0.3")
 AGENT = """
 import sys
 from pathlib import Path
-from bench.clocks import Clocks
-from bench.launchers.node import Node
-from bench.processes import stop_on_signals
+from bench.cluster.timeouts import Clocks
+from bench.cluster.launchers.node import Node
+from bench.cluster.processes import stop_on_signals
 
 results, host, rank, folder = sys.argv[1:]
 stop_on_signals()
@@ -73,14 +76,14 @@ def test_agents_start_the_ranks_of_a_run(expand, tmp_path: Path) -> None:
     ]
     try:
         wait_for(lambda: all(beat_file(results, host).exists() for host in HOSTS))
-        how = Launch(results, tmp_path / "hosts", launcher=Agents(results), clocks=QUICK)
-        launch.run(cells, how, lambda event: None)
+        how = Launch(results, tmp_path / "hosts", launcher=Agents(results), clocks=QUICK, worker=WORKER)
+        loop.run(cells, how, lambda event: None)
     finally:
         for one in started:
             one.terminate()
         codes = [one.wait(60) for one in started]
     assert codes == [0, 0]
-    reading = records.read_all(results)
+    reading = store.read_all(results)
     assert [record.status for record in reading.records] == ["unsupported"] * 3 and not reading.unreadable
     groups = list(results.glob(".run/*/group-*"))
     assert len(groups) >= 3 and all(len(list(group.glob("ended-*.json"))) == 1 for group in groups)
@@ -101,7 +104,7 @@ def test_a_matrix_runs_without_ssh(write_matrix, tmp_path: Path) -> None:
             [*command, "--hostfile", str(hosts), "--launcher", "no_ssh"], capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    reading = records.read_all(results)
+    reading = store.read_all(results)
     assert [record.status for record in reading.records] == ["ok"] and not reading.unreadable
     nodes = [len(list(work.glob("ended-*.json"))) for work in results.glob(".run/*/group-*")]
     assert nodes == [2], "each part was started once"
@@ -143,7 +146,7 @@ def test_deepspeed_starts_the_part_of_a_host(tmp_path: Path) -> None:
     command = launch_command(work, json.loads((work / "group.json").read_text()), 1)
     assert command[1:5] == ["-m", "deepspeed.launcher.runner", "--no_ssh", "--node_rank"] and command[5] == "1"
     assert command[command.index("--include") + 1] == "a:0@b:0"
-    assert command[-4:] == ["--quiet", "--module", "bench.guard", str(work)]
+    assert command[-4:] == ["--quiet", "--module", "bench.cluster.rank_supervisor", str(work)]
 
 
 def test_an_agent_starts_its_part_once_and_ends_it_when_told(tmp_path: Path) -> None:

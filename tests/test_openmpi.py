@@ -12,9 +12,9 @@ import pytest
 from runs import wait_for
 from scripted import said, saying
 
-from bench.launchers.base import Group
-from bench.launchers.openmpi import OpenMPI
-from bench.schedule import Place
+from bench.cluster.launchers.base import Group
+from bench.cluster.launchers.openmpi import OpenMPI
+from bench.cluster.slots import Place
 
 PLACE = Place((("n2", (0, 2)), ("n1", (1,))))
 SSH = '#!/bin/sh\nexport REACHED=$1\nshift\nexec sh -c "$*"\n'
@@ -29,7 +29,7 @@ def group(work: Path, arguments: tuple[str, ...] = ()) -> Group:
 def test_a_group_has_a_hostfile_of_its_own_slots(tmp_path: Path) -> None:
     launcher = OpenMPI()
     command = launcher.command(group(tmp_path, ("--mca", "plm_rsh_args", "-p 2222")))
-    assert command[-3:] == ["--module", "bench.guard", str(tmp_path)] and "--include" not in command
+    assert command[-3:] == ["--module", "bench.cluster.rank_supervisor", str(tmp_path)] and "--include" not in command
     assert "--launcher_args=--map-by slot --bind-to none --mca plm_rsh_args '-p 2222'" in command
     variables = launcher.variables(group(tmp_path))
     assert Path(command[command.index("--hostfile") + 1]).read_text() == "n2 slots=2\nn1 slots=1\n"

@@ -21,13 +21,13 @@ from transformers import (
 )
 from tuned_models import VOCABULARY, method_of, tuned
 
-from bench.adapters import Bottleneck
-from bench.heads import AnswerWords, Linear
-from bench.phm import Phm
-from bench.prompts import in_front
-from bench.stack import Batch
-from bench.stack.families import build
-from bench.tuned import Tuned
+from bench.methods.adapters import Bottleneck
+from bench.methods.phm import Phm
+from bench.methods.prompt_encoders import in_front
+from bench.methods.tuned_model import Tuned
+from bench.models.heads import AnswerWords, Linear
+from bench.models.stack import Batch
+from bench.models.stack.families import build
 
 P = 3  # prompt tokens
 

@@ -12,16 +12,17 @@ from finished import TASK, Finished, write_task
 from runs import call
 from tiny_tokenizers import tiny_tokenizer
 
-from bench import data, tasks
-from bench.listing import listing
-from bench.matrix import load as matrix_of
-from bench.ready import check_answer_words
-from bench.settings import InputError, Problem
-from bench.tasks import Regime, Task, parse_task
-from bench.templates import Templater
+from bench.cli.listing import listing
+from bench.core.settings import InputError, Problem
+from bench.data import tasks
+from bench.data.splits import split
+from bench.data.tasks import Regime, Task, parse_task
+from bench.data.templates import Templater
+from bench.matrix.matrix import load as matrix_of
+from bench.runner.preconditions import check_answer_words
 
 CODE = """
-from bench.tasks import Task
+from bench.data.tasks import Task
 one = Task(name="packaged", folder="mine", form="somebody.rows:lower", fields=("text",), labels=("bad", "good"),
            words=("bad", "great"), masked="{text} : {mask}", causal="{text} :")
 several = [one.model_copy(update={"name": name}) for name in ("second", "third")]
@@ -149,7 +150,7 @@ def test_faults_of_a_file_are_named(change: tuple[str, str], expected: str, own:
 
 def test_a_file_is_found_by_a_variable_and_from_the_current_folder(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = parsed({"path": "$BENCH_DATA/my_task.yaml"})
-    assert task.folder == task.label == "mine" and task.metric == "accuracy and macro_f1"
+    assert task.folder == tasks.label(task) == "mine" and task.metric == "accuracy and macro_f1"
     monkeypatch.chdir(own)
     assert parsed({"path": "./my_task.yaml"}) == task
 
@@ -158,7 +159,7 @@ def test_a_package_adds_tasks(own: Path, install: Install) -> None:
     """Rows made by its function, through the split and the template."""
     install("somebody.rows:one")
     task = parsed("packaged")
-    splits = data.split(task, Regime(per_class=4), 0)
+    splits = split(task, Regime(per_class=4), 0)
     example = splits.train[0]
     assert example.texts[0] == example.texts[0].lower() and len(splits.test) == 30
     encoded = Templater(task, tiny_tokenizer("bert"), "masked", False, 64).encode(["A quiet town"], 1)
@@ -174,7 +175,7 @@ def test_a_package_adds_tasks(own: Path, install: Install) -> None:
     [
         ("somebody.rows:none", "AttributeError: .*none"),
         ("somebody.missing:one", "ModuleNotFoundError: .*somebody.missing"),
-        ("somebody.rows:nothing", "found 3, expected a bench.tasks.Task or a list of them"),
+        ("somebody.rows:nothing", "found 3, expected a bench.data.tasks.Task or a list of them"),
         ("somebody.rows:taken", "found a task sst2, which there is already: expected another name"),
     ],
 )

@@ -15,10 +15,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from sample_records import GIB, MIB, record, weighed
 
-from bench import board, records
+from bench import board
 from bench.board.contents import Contents
-from bench.board.page import Section, document, page
-from bench.records import Failure, Predicted, Record
+from bench.board.writers.page import Section, document, page
+from bench.records import store
+from bench.records.record import Failure, Predicted, Record
 
 CHROMIUM = shutil.which("chromium")
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium in PATH (on Debian: apt-get install chromium)")
@@ -123,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     made = cells()
     for one in made:
-        records.write(results, one)
+        store.write(results, one)
     board.write(Contents(made), results)
     return results
 

@@ -11,7 +11,7 @@ from models import LLAMA, tiny
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, LlamaConfig, LlamaForCausalLM
 
-from bench import toy
+from bench.models import toy
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:

@@ -12,14 +12,14 @@ from models import MODELS, VOCABULARY, batch_for, tiny
 from torch import nn
 from tuned_models import passes, perturber, regularizer_of, tuned
 
-from bench.heads import AnswerWords
+from bench.core.settings import InputError
 from bench.kernels.ascent import length
-from bench.perturb.noise_text import OPERATIONS, Words
-from bench.settings import InputError
-from bench.stack import WORDS, Batch, Stream
-from bench.stack.families import build
-from bench.tuned import Tuned, symmetric_kl
-from bench.views import Pass, Shift, View, with_text
+from bench.methods.tuned_model import Tuned, symmetric_kl
+from bench.models.forward_passes import Pass, Shift, View, with_text
+from bench.models.heads import AnswerWords
+from bench.models.stack import WORDS, Batch, Stream
+from bench.models.stack.families import build
+from bench.regularizers.noise_text import OPERATIONS, Words
 
 PROMPT = {"kind": "prompt_tuning", "length": 3}
 TOKENS = Words(torch.arange(5, VOCABULARY), pad=0, mask=4, longest=100)

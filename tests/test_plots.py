@@ -11,10 +11,11 @@ import pytest
 from runs import call
 from sample_records import record, weighed
 
-from bench import board, records
-from bench.board import plots
+from bench import board
+from bench.board import figures
 from bench.board.contents import Contents
-from bench.records import Record
+from bench.records import store
+from bench.records.record import Record
 
 LATIN = '<b>a_b% &c ~d^e\\f{g}#h$i ± × [j] * -- "k" `l` | é\n</b>'  # the font has all of its letters
 
@@ -54,8 +55,8 @@ def drawn() -> list[Record]:
 def test_figures_of_a_paper_are_the_same_bytes_whatever_the_order_of_records(
     made: Callable[[], list[Record]], expected: dict[str, int], tmp_path: Path
 ) -> None:
-    written, missing = plots.write(Contents(made()), tmp_path / "one")
-    again, _ = plots.write(Contents(made()[::-1]), tmp_path / "two")
+    written, missing = figures.write(Contents(made()), tmp_path / "one")
+    again, _ = figures.write(Contents(made()[::-1]), tmp_path / "two")
     assert missing == [] and [file.name for file in written] == [file.name for file in again]
     for one, two in zip(written, again, strict=True):
         assert one.read_bytes() == two.read_bytes(), one
@@ -67,12 +68,12 @@ def test_figures_of_a_paper_are_the_same_bytes_whatever_the_order_of_records(
 
 
 def test_figures_that_records_have_nothing_for_are_not_drawn_and_named(tmp_path: Path) -> None:
-    written, missing = plots.write(Contents([record("a", test=None)]), tmp_path)
+    written, missing = figures.write(Contents([record("a", test=None)]), tmp_path)
     assert written == [] and [line.partition(" figure")[0] for line in missing] == [
         *("no pareto", "no seeds", "no memory", "no scaling")
     ]
     one = weighed("a")
-    assert records.write(tmp_path, one)
+    assert store.write(tmp_path, one)
     done = call("board", str(tmp_path), "--plots", "--json")
     assert done.returncode == 0 and "no two cells of one method differ in ranks only" in done.stderr
     told = {Path(file).name for file in json.loads(done.stdout)["files"]}
@@ -82,5 +83,5 @@ def test_figures_that_records_have_nothing_for_are_not_drawn_and_named(tmp_path:
 
 def test_settings_of_one_title_have_figures_of_their_own(tmp_path: Path) -> None:
     one = weighed("a").model_copy(update={"quality": None})  # of which memory alone is drawn
-    written, _ = plots.write(Contents([one, elsewhere(one)]), tmp_path)
+    written, _ = figures.write(Contents([one, elsewhere(one)]), tmp_path)
     assert len(set(written)) == len(written) == 4

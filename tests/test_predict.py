@@ -17,12 +17,14 @@ from runs import bench, by_name, call
 from sample_records import record
 from tables import TWO_RATES
 
-from bench import board, inference, matrix
-from bench.backbones import BACKBONES
-from bench.predict.fit import Seen
-from bench.predict.hollow import SMALL, Hollow
-from bench.predict.probes import elsewhere, probe, worlds
-from bench.records import OWNERS, Failure, Record
+from bench import board
+from bench.checks.plan.fake_execution import SMALL, Hollow
+from bench.checks.plan.fit import Seen
+from bench.checks.plan.probes import elsewhere, probe, worlds
+from bench.matrix import matrix
+from bench.models.backbones import BACKBONES
+from bench.records.record import OWNERS, Failure, Record
+from bench.runner import oom_inference
 
 GIB = 2**30
 
@@ -218,7 +220,7 @@ def test_out_of_memory_is_inferred_for_larger_micro_batches_only(write_matrix) -
     found = {"name": witness.name, "cell": witness.content(), "labels": witness.labels()}
     shown = base.model_copy(update=found)
     left = [cell for cell in cells if cell.name != witness.name]
-    inferred = {one.name: one for one in inference.inferred_out_of_memory(left, shown)}
+    inferred = {one.name: one for one in oom_inference.inferred_out_of_memory(left, shown)}
     expected = {
         cell.name
         for cell in left
@@ -231,7 +233,7 @@ def test_out_of_memory_is_inferred_for_larger_micro_batches_only(write_matrix) -
 
 
 def test_known_shapes_can_be_planned_without_a_download() -> None:
-    script = "import sys, bench.predict.session; assert 'deepspeed' not in sys.modules"
+    script = "import sys, bench.checks.plan.predict; assert 'deepspeed' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {"llama-3-70b", "bert-large", "roberta-large"} <= {one.name for one in BACKBONES.values() if one.shaped}

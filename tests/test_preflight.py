@@ -7,14 +7,14 @@ import torch
 from runs import STAGES
 from tables import PROBED
 
-from bench.backbones import FAMILIES
-from bench.cells import changed
-from bench.preflight.check import batches, measure, model, refer
-from bench.preflight.faults import known
-from bench.preflight.probes import probes
-from bench.preflight.report import Report
-from bench.preflight.session import record
-from bench.preflight.verdicts import EPSILONS, Measured, Verdict, compare
+from bench.checks.preflight.check import batches, measure, model, refer
+from bench.checks.preflight.faults import known
+from bench.checks.preflight.probes import probes
+from bench.checks.preflight.report import Report
+from bench.checks.preflight.verdicts import EPSILONS, Measured, Verdict, compare
+from bench.cli.preflight import record
+from bench.matrix.cell import changed
+from bench.models.backbones import FAMILIES
 
 EPS = torch.finfo(torch.float32).eps
 

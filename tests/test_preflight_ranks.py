@@ -15,16 +15,19 @@ from rich.console import Console
 from runs import STAGES, bench, by_name, call, wait_for
 from tables import PROBED
 
-from bench import files, launch, matrix
-from bench.cells import rebuild
-from bench.clocks import Clocks
-from bench.launch import Launch
-from bench.launchers import DeepSpeed, Group
-from bench.preflight import groups
-from bench.preflight.probes import Probe, probes
-from bench.preflight.verdicts import Verdict
-from bench.records import Environment
-from bench.session import Session
+from bench.checks.preflight import groups
+from bench.checks.preflight.probes import Probe, probes
+from bench.checks.preflight.verdicts import Verdict
+from bench.cli.run import Session
+from bench.cluster.launchers import DeepSpeed, Group
+from bench.cluster.timeouts import Clocks
+from bench.core import files
+from bench.matrix import matrix
+from bench.matrix.cell import rebuild
+from bench.records.record import Environment
+from bench.runner import launch
+from bench.runner.launch import Launch
+from bench.training import WORKER
 
 ACCUMULATED = [{"kind": "attack", "algorithm": "freelb", "depth": 1}]
 IN_TEXT = [
@@ -173,7 +176,7 @@ def test_a_rank_that_dies_costs_one_probe(expand, shape, tmp_path: Path) -> None
                 process.send_signal(signal.SIGKILL)
         found.append(verdict)
 
-    verdicts, _ = groups.run(made, Launch(tmp_path / "r"), tell)
+    verdicts, _ = groups.run(made, Launch(tmp_path / "r", worker=WORKER), tell)
     assert list(verdicts.values()) == found
     assert [verdict.finding for verdict in found] == ["exact", "unsupported", "exact"], found
     assert found[1].exception == "a process ended without a verdict: ended by SIGKILL"
@@ -210,7 +213,7 @@ def test_a_rank_that_hangs_or_dies_costs_one_probe(script, how, monkeypatch, exp
         return [sys.executable, "-c", script if len(left) == 1 else "pass"]
 
     monkeypatch.setattr(DeepSpeed, "command", command)
-    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Clocks(probe=1)), lambda *_: None)
+    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Clocks(probe=1), worker=WORKER), lambda *_: None)
     assert [verdicts[probe.name].finding for probe in made] == ["exact", "unsupported", "exact"]
     assert verdicts[made[1].name].exception == how
     assert left == [3, 1] and where == HERE

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from bench.models.stack.operation_counter import Operations
 from bench.profiler import Ledger, PhaseClock, StepClock, devices, nvml
 from bench.profiler.clock import quantiles
 from bench.profiler.efficiency import Efficiency, Share, efficiency
-from bench.profiler.live import LiveTensors, storages
-from bench.stack.tally import Operations
+from bench.profiler.live_tensors import LiveTensors, storages
 
 CPU = torch.device("cpu")
 

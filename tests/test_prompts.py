@@ -9,9 +9,9 @@ import torch
 from models import HIDDEN, batch_for, tiny
 from torch import nn
 
-from bench.prompts import Free, Insert, Naive, adaptive_pool
-from bench.stack import Stream
-from bench.stack.families import build
+from bench.methods.prompt_encoders import Free, Insert, Naive, adaptive_pool
+from bench.models.stack import Stream
+from bench.models.stack.families import build
 
 
 @pytest.mark.parametrize("bins", [1, 3, 5, 10])

@@ -11,11 +11,12 @@ import pytest
 from finished import Finished
 from sample_records import record
 
-from bench import board, matrix
-from bench.cells import Cell, rebuild
-from bench.protocols import PROTOCOLS, facts
-from bench.protocols.base import OUTSIDE, place
-from bench.settings import InputError
+from bench import board
+from bench.core.settings import InputError
+from bench.matrix import matrix
+from bench.matrix.cell import Cell, rebuild
+from bench.matrix.protocols import PROTOCOLS, facts
+from bench.matrix.protocols.base import OUTSIDE, place
 
 Write = Callable[..., Path]
 NOISE = "a regularizer that it does not have"

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import published
-from bench.backbones import BACKBONES
-from bench.published import Figure
-from bench.settings import InputError, Problem
-from bench.tasks import TASKS, parse_regime
+from bench.core.settings import InputError, Problem
+from bench.data.tasks import TASKS, parse_regime
+from bench.models.backbones import BACKBONES
+from bench.records import published
+from bench.records.published import Figure
 
 FIGURES = published.figures()
 FILES = sorted((Path(__file__).parent.parent / "results" / "published").glob("*.yaml"))
@@ -90,14 +90,14 @@ def test_only_what_is_listed_here_is_second_hand() -> None:
 
 
 def test_compared_cells_are_named_as_ours_are() -> None:
-    from bench import fields
+    from bench.matrix import field_parsers
 
     problems: list[Problem] = []
     for one in (one for figure in FIGURES for one in figure.compare):
         assert one.backbone in BACKBONES and (one.task is None or one.task in TASKS), one
         assert one.regime is None or parse_regime(one.regime, "regime", problems), problems
         depth = {"depth": 12} if one.method["kind"] == "late_prompt" else {}
-        assert fields.parser("method")({**depth, **one.method}, "method", problems), problems
+        assert field_parsers.parser("method")({**depth, **one.method}, "method", problems), problems
 
 
 def test_every_comparison_is_flagged_and_no_score_lacks_one() -> None:
@@ -115,7 +115,7 @@ def test_every_comparison_is_flagged_and_no_score_lacks_one() -> None:
 
 def test_what_is_called_the_same_protocol_is() -> None:
     """Parameters of LPT's generator, which follow from its shape. No score is: of none the whole protocol is known."""
-    from bench.prompts import Naive
+    from bench.methods.prompt_encoders import Naive
 
     same = [figure for figure in FIGURES for one in figure.compare if one.same_protocol]
     assert {(figure.key, figure.method, figure.printed) for figure in same} == {
@@ -241,8 +241,11 @@ def test_what_is_no_mapping_is_said_in_one_line(tmp_path: Path, text: str) -> No
 
 
 def test_reading_needs_neither_torch_nor_deepspeed() -> None:
-    script = (
-        "import sys; from bench import published; published.figures(); print({'torch', 'deepspeed'} & {*sys.modules})"
-    )
+    script = """
+import sys
+from bench.records import published
+published.figures()
+print({'torch', 'deepspeed'} & {*sys.modules})
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -9,12 +9,12 @@ import pytest
 from sample_records import record, tables
 
 from bench import board
-from bench.board import statistics
-from bench.board.grouping import settings
-from bench.board.over_tasks import summaries
-from bench.board.ranks import Ranking, Run, Runs, ranked, ranking
-from bench.board.stability import of_setting
-from bench.records import Record
+from bench.board.analysis import statistics
+from bench.board.analysis.grouping import settings
+from bench.board.analysis.over_tasks import summaries
+from bench.board.analysis.ranks import Ranking, Run, Runs, ranked, ranking
+from bench.board.analysis.stability import of_setting
+from bench.records.record import Record
 
 EXAMPLES = 400
 

@@ -11,24 +11,25 @@ from typing import Any
 import pytest
 from sample_records import record
 
-from bench import files, records
+from bench.core import files
+from bench.records import store
 
 
 def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     written = [record("a"), record("b", test=None)]
     for one in written:
-        assert records.write(tmp_path, one)
-    assert records.read_all(tmp_path).records == written
-    assert records.recorded(tmp_path) == {"a", "b"}
+        assert store.write(tmp_path, one)
+    assert store.read_all(tmp_path).records == written
+    assert store.recorded(tmp_path) == {"a", "b"}
 
 
 def test_a_record_is_never_overwritten_also_when_many_write_at_once(tmp_path: Path) -> None:
     several = [record("a", test=i / 100) for i in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        wrote = list(pool.map(lambda one: records.write(tmp_path, one), several))
+        wrote = list(pool.map(lambda one: store.write(tmp_path, one), several))
     assert sum(wrote) == 1
-    assert records.read_all(tmp_path).records == [several[wrote.index(True)]]
-    assert os.listdir(records.folder(tmp_path)) == ["a.json"], "no temporary file stays"
+    assert store.read_all(tmp_path).records == [several[wrote.index(True)]]
+    assert os.listdir(store.folder(tmp_path)) == ["a.json"], "no temporary file stays"
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,18 +59,18 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, m
     ],
 )
 def test_what_is_no_record_is_named_and_the_rest_goes_on(tmp_path: Path, content: bytes, expected: str) -> None:
-    records.write(tmp_path, record("good"))
-    (records.folder(tmp_path) / "bad.json").write_bytes(content)
-    reading = records.read_all(tmp_path)
+    store.write(tmp_path, record("good"))
+    (store.folder(tmp_path) / "bad.json").write_bytes(content)
+    reading = store.read_all(tmp_path)
     assert [one.name for one in reading.records] == ["good"]
     (line,) = reading.unreadable
     assert "bad.json: " in line and expected in line
 
 
 def test_a_record_under_another_name_is_named(tmp_path: Path) -> None:
-    records.write(tmp_path, record("a"))
-    (records.folder(tmp_path) / "a.json").rename(records.folder(tmp_path) / "b.json")
-    assert "its name is a" in records.read_all(tmp_path).unreadable[0]
+    store.write(tmp_path, record("a"))
+    (store.folder(tmp_path) / "a.json").rename(store.folder(tmp_path) / "b.json")
+    assert "its name is a" in store.read_all(tmp_path).unreadable[0]
 
 
 def test_old_schemas_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,5 +80,5 @@ def test_old_schemas_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
     def rename(data: dict[str, Any]) -> dict[str, Any]:
         return {**{k: v for k, v in data.items() if k != "title"}, "name": data["title"], "schema_version": 1}
 
-    monkeypatch.setitem(records.MIGRATIONS, 0, rename)
-    assert records.parse(json.dumps(old)) == record()
+    monkeypatch.setitem(store.MIGRATIONS, 0, rename)
+    assert store.parse(json.dumps(old)) == record()

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import addresses, remote
-from bench.clocks import Clocks
+from bench.cluster import network_interfaces, ssh
+from bench.cluster.timeouts import Clocks
 
 SSH = """#!/bin/sh
 printf '%s\\n' "$@" > "$SEEN"
@@ -53,8 +53,8 @@ def test_ssh_gets_what_pdsh_would_give_it(given, appended, expected, seen: Path,
     for variable, value in (("PDSH_SSH_ARGS", given), ("PDSH_SSH_ARGS_APPEND", appended)):
         if value is not None:
             monkeypatch.setenv(variable, value)
-    done = remote.run_on("far.invalid", ["echo", "a  b", "$HOME", "it's; ls"], seconds=60)
-    assert done == remote.Done(0, "a  b $HOME it's; ls\n", "")
+    done = ssh.run_on("far.invalid", ["echo", "a  b", "$HOME", "it's; ls"], seconds=60)
+    assert done == ssh.Done(0, "a  b $HOME it's; ls\n", "")
     *options, command = seen.read_text().splitlines()
     expected = [word.replace("{user}", getpass.getuser()) for word in expected]
     assert options == [*QUIET, *expected]
@@ -63,9 +63,9 @@ def test_ssh_gets_what_pdsh_would_give_it(given, appended, expected, seen: Path,
 
 def test_input_and_both_outputs_and_the_code_come_through(seen: Path) -> None:
     text = "täglich\n" * 100_000  # more than a pipe holds
-    done = remote.run_on("far.invalid", ["sh", "-c", "cat; echo broken >&2; exit 7"], seconds=60, stdin=text)
+    done = ssh.run_on("far.invalid", ["sh", "-c", "cat; echo broken >&2; exit 7"], seconds=60, stdin=text)
     assert (done.code, done.error) == (7, "broken\n") and done.output == text
-    assert not remote.run_on("far.invalid", ["cat"], seconds=60).output, "stdin is not this terminal's"
+    assert not ssh.run_on("far.invalid", ["cat"], seconds=60).output, "stdin is not this terminal's"
 
 
 def is_alive(process: int) -> bool:
@@ -79,7 +79,7 @@ def test_what_does_not_answer_is_ended_with_all_it_started(seen: Path, tmp_path:
     script = "sleep 1000 & echo $! > child; echo begun; wait"
     monkeypatch.chdir(tmp_path)
     started = time.monotonic()
-    done = remote.run_on("far.invalid", ["sh", "-c", script], seconds=5)
+    done = ssh.run_on("far.invalid", ["sh", "-c", script], seconds=5)
     assert (done.code, done.output) == (None, "begun\n")
     assert time.monotonic() - started < 60, "1000 seconds were not waited for"
     child = int((tmp_path / "child").read_text())
@@ -91,54 +91,54 @@ def test_what_does_not_answer_is_ended_with_all_it_started(seen: Path, tmp_path:
 def test_what_stays_behind_an_ssh_that_has_ended_is_not_waited_for(seen: Path) -> None:
     """As the master that ControlPersist leaves, which keeps standard error open."""
     started = time.monotonic()
-    done = remote.run_on("far.invalid", ["sh", "-c", "sleep 100 & echo $!"], seconds=90)
+    done = ssh.run_on("far.invalid", ["sh", "-c", "sleep 100 & echo $!"], seconds=90)
     psutil.Process(int(done.output)).kill()
     assert done.code == 0 and time.monotonic() - started < 80
 
 
 def test_reachable_asks_by_ssh_but_not_this_machine(seen: Path, monkeypatch) -> None:
-    assert remote.reachable("localhost", CLOCKS) and remote.reachable(socket.gethostname(), CLOCKS)
+    assert ssh.reachable("localhost", CLOCKS) and ssh.reachable(socket.gethostname(), CLOCKS)
     assert not seen.exists()
-    assert remote.reachable("far.invalid", CLOCKS) and seen.exists()
+    assert ssh.reachable("far.invalid", CLOCKS) and seen.exists()
     (seen.parent / "bin" / "ssh").write_text("#!/bin/sh\nexit 255\n")
-    assert not remote.reachable("far.invalid", CLOCKS)
+    assert not ssh.reachable("far.invalid", CLOCKS)
     monkeypatch.setenv("PATH", str(seen.parent / "nowhere"))
-    assert remote.run_on("far.invalid", ["true"], 60).code == 127 and not remote.reachable("far.invalid", CLOCKS)
+    assert ssh.run_on("far.invalid", ["true"], 60).code == 127 and not ssh.reachable("far.invalid", CLOCKS)
 
 
 def test_this_machine_is_known_by_all_its_names() -> None:
-    own = [one for found in addresses.interfaces().values() for one in found]
+    own = [one for found in network_interfaces.interfaces().values() for one in found]
     for name in ("localhost", "127.0.0.1", "127.0.1.1", "::1", socket.gethostname(), *own):
-        assert addresses.is_here(name, 60), name
+        assert network_interfaces.is_here(name, 60), name
     for name in ("far.invalid", "198.51.100.7", "", "x" * 70, "-l"):
-        assert not addresses.is_here(name, 60), name
+        assert not network_interfaces.is_here(name, 60), name
 
 
 def test_a_name_that_takes_too_long_is_not_here(monkeypatch) -> None:
     told = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [] if told.wait(200) else [])
-    assert addresses.addresses_of("slow.invalid", seconds=0.5) == [] and not told.is_set()
+    assert network_interfaces.addresses_of("slow.invalid", seconds=0.5) == [] and not told.is_set()
     told.set()
 
 
 def test_address_is_what_the_name_resolves_to_but_not_loopback(seen: Path, monkeypatch) -> None:
-    assert remote.address_of("198.51.100.7", CLOCKS) == "198.51.100.7"
-    outer = {name: found for name, found in addresses.interfaces().items() if name != "lo"}
-    found = remote.address_of("localhost", CLOCKS)
+    assert ssh.address_of("198.51.100.7", CLOCKS) == "198.51.100.7"
+    outer = {name: found for name, found in network_interfaces.interfaces().items() if name != "lo"}
+    found = ssh.address_of("localhost", CLOCKS)
     assert found in [one for each in outer.values() for one in each] if outer else found == "127.0.0.1"
     for name, own in outer.items():
         monkeypatch.setenv("NCCL_SOCKET_IFNAME", f"={name}")
-        assert remote.address_of("localhost", CLOCKS) == own[0]
+        assert ssh.address_of("localhost", CLOCKS) == own[0]
     assert not seen.exists(), "ssh was asked where a name was enough"
 
 
 def test_address_of_a_name_that_only_ssh_knows(seen: Path) -> None:
     stub = seen.parent / "bin" / "ssh"
     stub.write_text("#!/bin/sh\necho Welcome; echo 10.9.8.7 fd00::7\n")
-    assert remote.address_of("far.invalid", CLOCKS) == "10.9.8.7"
+    assert ssh.address_of("far.invalid", CLOCKS) == "10.9.8.7"
     stub.write_text("#!/bin/sh\nexit 255\n")
     with pytest.raises(OSError, match=r"far\.invalid: its name resolves to no address"):
-        remote.address_of("far.invalid", CLOCKS)
+        ssh.address_of("far.invalid", CLOCKS)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_address_of_a_name_that_only_ssh_knows(seen: Path) -> None:
     ],
 )
 def test_interfaces_are_named_as_nccl_reads_it(value: str, expected: list[str]) -> None:
-    assert addresses.named_interfaces(value, ["eth0", "eth1", "ib0", "docker0", "lo"]) == expected
+    assert network_interfaces.named_interfaces(value, ["eth0", "eth1", "ib0", "docker0", "lo"]) == expected
 
 
 @pytest.mark.skipif(subprocess.run(["which", "pdsh"], capture_output=True).returncode != 0, reason="no pdsh here")
@@ -165,4 +165,4 @@ def test_pdsh_itself_gives_the_same(given: str | None, seen: Path, monkeypatch) 
         monkeypatch.setenv("PDSH_SSH_ARGS", given)
     subprocess.run(["pdsh", "-R", "ssh", "-w", "far.invalid", "true"], capture_output=True, check=False, timeout=60)
     theirs = [word for word in seen.read_text().splitlines() if not word.startswith("-oConnectTimeout")]
-    assert ["ssh", *QUIET, *theirs[:-1]] == remote.ssh_command("far.invalid")
+    assert ["ssh", *QUIET, *theirs[:-1]] == ssh.ssh_command("far.invalid")

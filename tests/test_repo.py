@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -20,50 +19,28 @@ TOP_LEVEL = {
     *("pyproject.toml", "README.md", "bench", "ds_configs", "launch", "results", "tests"),
     *("LICENSE", ".gitignore", ".ci"),
 }
-# a package of ours -> those of ours it must not import at the top of a file or anywhere else
-FORBIDDEN = {
-    "records": {"cells", "matrix", "methods", "perturb", "landscape", "stack", "engine", "train", "launch", "board"},
-    "published": {
-        *("cells", "matrix", "tasks", "backbones", "methods", "perturb", "landscape", "stack", "engine", "train"),
-        *("launch", "board"),
-    },
-    "board": {"cells", "matrix", "methods", "perturb", "landscape", "stack", "engine", "train", "launch", "tasks"},
-    "stack": {"cells", "matrix", "methods", "perturb", "prompts", "engine", "train", "launch", "board", "data"},
-    "prompts": {"cells", "matrix", "methods", "perturb", "engine", "train", "launch", "board", "data"},
-    "methods": {"cells", "matrix", "perturb", "engine", "train", "launch", "board", "data"},
-    "vocabulary": {"stack", "methods", "perturb", "cells", "engine", "train"},
-    "batches": {"cells", "matrix", "methods", "perturb", "engine", "train", "launch", "board", "data"},
-    "views": {"cells", "matrix", "methods", "perturb", "engine", "train", "launch", "board", "data"},
-    "features": {"matrix", "methods", "perturb", "train", "launch", "worker", "board"},
-    "loader": {"matrix", "methods", "perturb", "train", "launch", "worker", "board"},
-    "outcomes": {"matrix", "methods", "perturb", "train", "launch", "worker", "board"},
-    "perturb": {"cells", "matrix", "methods", "engine", "train", "launch", "board", "data"},
-    "kernels": {"cells", "matrix", "methods", "perturb", "stack", "engine", "train", "launch", "board", "data"},
-    "landscape": {"matrix", "methods", "perturb", "train", "launch", "worker", "board"},
-    "cells": {"matrix", "engine", "train", "launch", "board"},
-    "fields": {"matrix", "engine", "train", "launch", "board"},
-    "matrix": {"engine", "train", "launch", "board"},
-    "engine": {"matrix", "train", "launch", "board", "data"},
-    "train": {"matrix", "launch", "worker", "board"},
-    "worker": {"matrix", "launch", "board"},
-    "preflight": {"session", "board"},
-    "doctor": {
-        *("cells", "matrix", "methods", "perturb", "stack", "engine", "train", "launch", "worker", "board"),
-        *("data", "backbones", "kernels"),
-    },
-    "launch": {"matrix", "engine", "train", "worker", "board"},
-}
+# the packages of bench/, the highest row first: a package imports from rows below its own only
+ROWS = (
+    ("cli",),
+    ("checks",),
+    ("training", "runner"),
+    ("matrix", "profiler"),
+    ("regularizers",),
+    ("methods", "data", "cluster", "board"),
+    ("models", "kernels", "records"),
+    ("core",),
+)
 # a library -> the only files of ours that import it
 KEPT_IN = {
-    "deepspeed": {"engine/engine.py", "engine/optimizer.py", "engine/world.py", "engine/zero3.py"},
-    "triton": {"kernels/triton/ascent.py", "kernels/triton/noise.py", "kernels/triton/swap.py"},
+    "deepspeed": {f"training/engine/{name}.py" for name in ("engine", "optimizer", "world", "zero3")},
+    "triton": {f"kernels/triton/{name}.py" for name in ("ascent", "noise", "swap")},
     "matplotlib": {
-        *("board/drawing.py", "board/figures.py"),
-        *(f"board/plots/{name}.py" for name in ("__init__", "pareto", "rows", "scaling", "stacks", "strips")),
+        f"board/figures/{name}.py"
+        for name in ("__init__", "drawing", "figures", "pareto", "rows", "scaling", "stacks", "strips")
     },
     "peft": {"methods/peft.py"},
-    "datasets": {"sources/hub.py", "sources/repository.py"},
-    "pyarrow": {"sources/folder.py"},
+    "datasets": {"data/sources/hub.py", "data/sources/repository.py"},
+    "pyarrow": {"data/sources/folder.py"},
 }
 
 
@@ -79,34 +56,50 @@ ADDED = {
 }
 
 
+SOURCES = sorted((ROOT / "bench").rglob("*.py"))
+MODULES = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in SOURCES}
+
+
 @functools.cache
 def imports(file: Path) -> frozenset[str]:
-    """Full names of the modules a file imports, also inside functions, but not for types only."""
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
+    """Full names of the modules a file imports: at its top, inside functions, and for types only."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in names}
     return frozenset(found)
 
 
-SOURCES = sorted((ROOT / "bench").rglob("*.py"))
+ROW = {name: row for row, names in enumerate(ROWS) for name in names}
 
 
-def test_imports_follow_the_flow() -> None:
+def test_the_packages_are_those_of_the_rows() -> None:
+    assert {file.name for file in (ROOT / "bench").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert {file.relative_to(ROOT / "bench").parts[0] for file in SOURCES if file.parent != ROOT / "bench"} == {*ROW}
+
+
+def test_a_package_imports_only_from_rows_below_its_own() -> None:
     wrong = []
     for file in SOURCES:
-        part = file.relative_to(ROOT / "bench").parts[0].removesuffix(".py")
+        package, *_ = file.relative_to(ROOT / "bench").with_suffix("").parts
         for name in imports(file):
             words = name.split(".")
-            if words[0] == "bench" and len(words) > 1 and words[1] in FORBIDDEN.get(part, ()):
+            if words[0] != "bench" or len(words) == 1 or package in (words[1], "__main__"):
+                continue
+            if words[1] in ROW and ROW[words[1]] <= ROW.get(package, len(ROWS)):
                 wrong.append(f"{file.relative_to(ROOT)} imports {name}")
     assert not wrong, wrong
+
+
+def test_no_modules_import_one_another() -> None:
+    """Nor in a circle over others."""
+    left = {name: imports(file) & MODULES.keys() - {name} for name, file in MODULES.items()}
+    while done := {name for name, needed in left.items() if not needed & left.keys()}:
+        left = {name: needed for name, needed in left.items() if name not in done}
+    assert not left, {name: sorted(needed & left.keys()) for name, needed in left.items()}
 
 
 @pytest.mark.parametrize("library", KEPT_IN)
@@ -146,31 +139,17 @@ def test_files_of_bench_fit_on_a_few_screens() -> None:
     assert not long, long
 
 
-def test_readmes_tree_is_the_repositorys() -> None:
-    """Every file and folder the README's tree names is there, and every module of bench/ is named."""
-    blocks = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    (tree,) = [block for block in blocks if block.startswith("bench/")]
-    named: set[str] = set()
-    folder = ""
-    for line in tree.splitlines():
-        name = line.split()[0]
-        folder = "" if not line.startswith(" ") else folder
-        named.add(folder + name)
-        if not line.startswith(" "):
-            folder = name
-    assert all((ROOT / name).exists() for name in named), {n for n in named if not (ROOT / n).exists()}
-    top = {f"bench/{p.name}{'/' if p.is_dir() else ''}" for p in (ROOT / "bench").iterdir() if p.name[0] != "_"}
-    assert top <= named, top - named
-
-
 # what a package outside the checkout does
 OUTSIDE = """
 import sys
 sys.path.insert(0, {site!r})
 import bench
-from bench import board, environment, files, published, toy
+from bench import board
 from bench.board import claims
-from bench.checkpoints import CONTENT, fingerprint
+from bench.core import files
+from bench.models import toy
+from bench.models.checkpoints import CONTENT, fingerprint
+from bench.records import environment, published
 assert bench.__file__.startswith({site!r}), bench.__file__
 assert environment.commit() == (None, None)
 assert published.figures()
@@ -206,5 +185,5 @@ def test_a_wheel_works_outside_the_checkout_and_without_git(tmp_path: Path) -> N
     assert built.returncode == 0, built.stderr[-2000:]
     (wheel,) = (tmp_path / "dist").glob("promptzero-*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    more = 'from bench import matrix; assert len(matrix.load("quickstart").expand()) >= 36'
+    more = 'from bench.matrix import matrix; assert len(matrix.load("quickstart").expand()) >= 36'
     assert_works(tmp_path / "site", more)

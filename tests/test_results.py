@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import board, cards, records
+from bench import board
+from bench.records import sample_cards, store
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -15,9 +16,9 @@ RESULTS = ROOT / "results"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("boards")
-    reading = records.read_all(RESULTS)
+    reading = store.read_all(RESULTS)
     assert not reading.unreadable
-    board.write(board.Contents(reading.records, cards.read_all(RESULTS)[0]), folder)
+    board.write(board.Contents(reading.records, sample_cards.read_all(RESULTS)[0]), folder)
     return folder
 
 
@@ -27,7 +28,7 @@ def test_boards_are_made_of_the_records_to_the_byte(made: Path, name: str) -> No
 
 
 def test_every_record_is_of_a_commit_without_changes() -> None:
-    known = [record.environment for record in records.read_all(RESULTS).records]
+    known = [record.environment for record in store.read_all(RESULTS).records]
     assert all(one is not None and one.commit and one.dirty is False for one in known)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sample_records import record
 
-from bench import records, retry
+from bench.records import retry, store
 
 
 def test_records_are_forgotten_by_status(tmp_path: Path) -> None:
     for one in (record("fine"), record("failed", test=None), record("other", test=None)):
-        records.write(tmp_path, one)
+        store.write(tmp_path, one)
     assert retry.forget(tmp_path, {"fine", "failed"}, ["failed"]) == []
-    assert records.recorded(tmp_path) == {"fine", "other"}
+    assert store.recorded(tmp_path) == {"fine", "other"}
 
 
 def test_what_another_run_took_away_or_made_anew_meanwhile_is_left(
@@ -22,17 +22,17 @@ def test_what_another_run_took_away_or_made_anew_meanwhile_is_left(
 ) -> None:
     """The list of records is older than they are."""
     for name in ("gone", "anew"):
-        records.write(tmp_path, record(name, test=None))
-    listed = records.recorded
+        store.write(tmp_path, record(name, test=None))
+    listed = store.recorded
 
     def then(results: Path) -> set[str]:
         found = listed(results)
         for name in found:
-            records.path(results, name).unlink()
-        records.write(results, record("anew"))
+            store.path(results, name).unlink()
+        store.write(results, record("anew"))
         return found
 
-    monkeypatch.setattr(records, "recorded", then)
+    monkeypatch.setattr(store, "recorded", then)
     retry.forget(tmp_path, {"gone", "anew"}, ["failed"])
     monkeypatch.undo()
-    assert [one.status for one in records.read_all(tmp_path).records] == ["ok"]
+    assert [one.status for one in store.read_all(tmp_path).records] == ["ok"]

@@ -16,11 +16,11 @@ from finished import Finished
 from matrices import defaults
 from runs import bench, by_name, call, in_training, running, started, wait_for, workers
 
-from bench import records
-from bench.hostfile import read_hostfile
-from bench.records import Record
-from bench.settings import InputError
-from bench.worker import is_echo, status_of
+from bench.cluster.hostfile import read_hostfile
+from bench.core.settings import InputError
+from bench.records import store
+from bench.records.record import Record
+from bench.training.worker import is_echo, status_of
 
 
 def test_a_failure_ends_one_cell_and_the_group_starts_again_for_the_cells_behind_it(finished: Finished) -> None:
@@ -100,7 +100,7 @@ def interrupted(
 
 def train_behind(run: subprocess.Popen[str], results: Path, count: int) -> None:
     """Until a cell trains behind so many that have a record. AssertionError when the run ends before."""
-    wait_for(lambda: run.poll() is not None or (len(records.recorded(results)) == count and in_training(results)))
+    wait_for(lambda: run.poll() is not None or (len(store.recorded(results)) == count and in_training(results)))
     assert run.poll() is None, run.communicate()[0]
 
 
@@ -142,7 +142,7 @@ def test_processes_that_cannot_start_are_reported_with_their_log(write_matrix, t
     done = call("run", write_matrix(), "--results", tmp_path / "r", "--hostfile", hostfile)
     assert done.returncode == 1 and "no host is left" in done.stdout
     assert "no-such-host.invalid is set aside: " in done.stdout and not done.stderr
-    assert not records.recorded(tmp_path / "r")
+    assert not store.recorded(tmp_path / "r")
 
 
 def test_hostfile(tmp_path: Path) -> None:

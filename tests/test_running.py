@@ -16,17 +16,21 @@ from pathlib import Path
 import pytest
 from scripted import QUICK, Scripted
 
-from bench import files, group, launch, records
-from bench.cells import Cell
-from bench.clocks import Clocks
-from bench.group import Running
-from bench.guard import RUN_IS_GONE
-from bench.launch import Event, Launch, LaunchError
-from bench.launchers import Group
-from bench.leases import Leases
-from bench.records import Failure, Record
-from bench.schedule import Lane, Pool
-from bench.waiting import Waiting
+from bench.cluster import process_group
+from bench.cluster.launchers import Group
+from bench.cluster.leases import Leases
+from bench.cluster.process_group import Running
+from bench.cluster.rank_supervisor import RUN_IS_GONE
+from bench.cluster.slots import Lane, Pool
+from bench.cluster.timeouts import Clocks
+from bench.core import files
+from bench.matrix.cell import Cell
+from bench.records import store
+from bench.records.record import Failure, Record
+from bench.runner import loop
+from bench.runner.cell_queue import Waiting
+from bench.runner.launch import Event, Launch, LaunchError
+from bench.training import WORKER
 
 
 @pytest.fixture
@@ -53,16 +57,17 @@ def run(
         notes.append(event.note)
         watch(event)
 
-    launch.run(cells, Launch(results, hostfile if hosts else None, launcher=scripted, clocks=clocks), both)
+    how = Launch(results, hostfile if hosts else None, launcher=scripted, clocks=clocks, worker=WORKER)
+    loop.run(cells, how, both)
     return [note for note in notes if note]
 
 
 def statuses(results: Path) -> Counter[str]:
-    return Counter(record.status for record in records.read_all(results).records)
+    return Counter(record.status for record in store.read_all(results).records)
 
 
 def by_seed(results: Path) -> dict[int, Record]:
-    return {record.cell["seed"]: record for record in records.read_all(results).records}
+    return {record.cell["seed"]: record for record in store.read_all(results).records}
 
 
 def test_cells_whose_ranks_took_the_run_for_gone_run_again(scripted: Scripted, expand, tmp_path: Path) -> None:
@@ -85,7 +90,7 @@ def test_a_cell_whose_end_nobody_tells_runs_once_more(scripted: Scripted, expand
     assert statuses(results) == {"unsupported": 1}
     scripted.ends("vanishes")
     run(scripted, expand({"seed": 1}), results)
-    (failed,) = (record for record in records.read_all(results).records if record.status == "failed")
+    (failed,) = (record for record in store.read_all(results).records if record.status == "failed")
     assert failed.failure is not None and failed.failure.exception == "a process ended without a record: exit status 1"
     assert [one.exception for one in failed.lost] == [failed.failure.exception]
 
@@ -96,7 +101,7 @@ def test_ranks_that_do_not_come_together_cost_their_cell_and_no_host(
     """All hosts have started theirs, twice: the narrow cell runs on one of them."""
     scripted.ends("parted parted ends")
     notes = run(scripted, expand({"ranks": [1, 2]}), tmp_path / "results", "127.0.0.1 localhost")
-    made = {record.cell["ranks"]: record for record in records.read_all(tmp_path / "results").records}
+    made = {record.cell["ranks"]: record for record in store.read_all(tmp_path / "results").records}
     assert {ranks: record.status for ranks, record in made.items()} == {1: "unsupported", 2: "failed"}
     failure = made[2].failure
     assert failure is not None and failure.phase == "start", failure
@@ -175,7 +180,7 @@ def test_cells_that_another_run_has_are_waited_for(scripted: Scripted, expand, t
 
         def goes_on() -> None:
             failure = Failure(phase="train", rank=0, host="a", exception="there")
-            records.write(results, cells[0].without_result("failed", failure))
+            store.write(results, cells[0].without_result("failed", failure))
             other.release(cells[0].name)
             other.release(cells[1].name)
 
@@ -203,7 +208,7 @@ def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
             raise full.pop()
         write(path, content, mode)
 
-    monkeypatch.setattr(group.files, "write", sometimes)
+    monkeypatch.setattr(process_group.files, "write", sometimes)
     scripted.ends("ends")
     run(scripted, expand(), tmp_path / "results", clocks=replace(QUICK, room=0.01))
     assert statuses(tmp_path / "results") == {"unsupported": 1} and not full
@@ -247,7 +252,7 @@ def test_nohup_is_heeded() -> None:
         import signal, sys
         if "heard" in sys.argv:  # the tests themselves may run under nohup
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        from bench.processes import stop_on_signals
+        from bench.cluster.processes import stop_on_signals
         stop_on_signals()
         print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"""
     said = [
@@ -266,7 +271,7 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
     for run in (mine, theirs):
         run.mkdir(parents=True)
     with Leases(tmp_path, theirs, QUICK) as other, Leases(tmp_path, mine, QUICK) as leases:
-        made = Waiting(cells, Launch(tmp_path), leases, events.append)
+        made = Waiting(cells, Launch(tmp_path, worker=WORKER), leases, events.append)
         lane = next(iter(made.lanes))
         first = made.take(lane)
         assert first is not None and first.micro == 4
@@ -275,7 +280,7 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
         )
         assert other.claim(larger[0].name)
         failure = Failure(phase="train", rank=0, host="a", exception="no memory")
-        records.write(tmp_path, first.without_result("out_of_memory", failure))
+        store.write(tmp_path, first.without_result("out_of_memory", failure))
         made.done(first)
         told = [event.cell for event in events if event.kind == "done"]
         assert sorted(told) == sorted(cell.name for cell in (first, *larger[1:]))

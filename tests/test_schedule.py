@@ -7,7 +7,7 @@ import random
 import pytest
 from packing import exclusive_first, outcomes, widest_last
 
-from bench.schedule import Lane, Place, Pool
+from bench.cluster.slots import Lane, Place, Pool
 
 
 def test_a_group_that_fits_on_one_host_is_never_split() -> None:

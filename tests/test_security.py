@@ -21,20 +21,23 @@ from loopback_hub import Repository, serve
 from safetensors.torch import load_file
 from sample_records import record
 
-from bench import board, matrix, records, secrets
-from bench.backbones import BACKBONES
-from bench.cards import Card
-from bench.cells import Cell, slug
-from bench.features.store import Store
-from bench.features.store import read as read_shard
-from bench.launchers.base import Group
-from bench.launchers.deepspeed import DeepSpeed
-from bench.prepare import prepare
-from bench.records import Failure
-from bench.schedule import Place
-from bench.settings import InputError
-from bench.stack.families import load
-from bench.templates import tokenizer
+from bench import board
+from bench.cluster.launchers.base import Group
+from bench.cluster.launchers.deepspeed import DeepSpeed
+from bench.cluster.slots import Place
+from bench.core import redaction
+from bench.core.settings import InputError
+from bench.data.templates import tokenizer
+from bench.matrix import matrix
+from bench.matrix.cell import Cell, slug
+from bench.models.backbones import BACKBONES
+from bench.models.stack.families import load
+from bench.records import store
+from bench.records.record import Failure
+from bench.records.sample_cards import Card
+from bench.training.feature_cache.store import Store
+from bench.training.feature_cache.store import read as read_shard
+from bench.training.setup import prepare
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "bench").rglob("*.py"))
@@ -169,9 +172,9 @@ def test_nothing_of_a_checkpoint_runs_and_secrets_stay_out(
         cwd=tmp_path,
         check=False,
     )
-    found = {one.labels.task: one for one in records.read_all(results).records}
+    found = {one.labels.task: one for one in store.read_all(results).records}
     assert done.returncode == 1 and found["toy-foreign-0"].status == "ok", (done.stdout[-2000:], done.stderr[-2000:])
-    assert len(records.recorded(results)) == 3
+    assert len(store.recorded(results)) == 3
     failure = found["reviews"].failure
     assert failure is not None and "401 Unauthorized for ***HF_TOKEN***" in failure.exception, failure
     assert not marker.exists() and not (tmp_path / "executed").exists() and not (ROOT / "executed").exists()
@@ -264,11 +267,12 @@ def test_an_adapter_beside_a_checkpoint_is_refused(hostile: Path, expand: Expand
 
 CHECK_WEIGHTS = """
 import sys
-from bench import matrix, ready
-from bench.settings import InputError
+from bench.matrix import matrix
+from bench.runner import preconditions
+from bench.core.settings import InputError
 for file in sys.argv[1:]:
     try:
-        ready.check_weights(matrix.load(file).expand())
+        preconditions.check_weights(matrix.load(file).expand())
         print("fine")
     except InputError as error:
         print(error)
@@ -387,7 +391,7 @@ def test_names_stay_in_the_results(
     results = tmp_path / "results"
     for cell in loaded.expand():
         made = record(cell.name).model_copy(update={"labels": cell.labels(), "cell": cell.content()})
-        assert records.write(results, made)
+        assert store.write(results, made)
         assert [one.parent for one in results.rglob("*.json")] == [results / "records"]
     assert "/" not in slug(name) and slug(name) not in (".", "..", "")
 
@@ -415,10 +419,10 @@ def test_a_record_or_card_is_known_by_its_files_name_alone(name: str, tmp_path: 
     for kind, content in (("records", record(name)), ("cards", card_named(name))):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "a.json").write_text(content.model_dump_json())
-    assert f"its name is {name}" in records.read_all(tmp_path).unreadable[0]
-    from bench import cards
+    assert f"its name is {name}" in store.read_all(tmp_path).unreadable[0]
+    from bench.records import sample_cards
 
-    assert f"its sample is {name}" in cards.read_all(tmp_path)[1][0]
+    assert f"its sample is {name}" in sample_cards.read_all(tmp_path)[1][0]
 
 
 def card_named(sample: str) -> Card:
@@ -426,7 +430,7 @@ def card_named(sample: str) -> Card:
 
 
 def test_boards_of_hostile_labels_write_their_own_files_only(tmp_path: Path) -> None:
-    from bench.board.plots import write
+    from bench.board.figures import write
 
     labels = dict.fromkeys(("backbone", "task", "method", "zero"), "../../../up <script>alert(1)</script> $(x)")
     made = [record(f"r{seed}", seed=seed, test=seed / 7, **labels) for seed in range(4)]
@@ -470,15 +474,15 @@ PLAIN = {"TOKENIZERS_PARALLELISM": "falsehood", "GIT_AUTHOR_NAME": "somebody", "
 
 def test_values_of_secret_variables_are_named_not_told() -> None:
     text = " ".join([*SECRETS.values(), *PLAIN.values()])
-    found = secrets.redacted({"a": [text, 3, None]}, SECRETS | PLAIN)
+    found = redaction.redacted({"a": [text, 3, None]}, SECRETS | PLAIN)
     assert found == {"a": [" ".join([*(f"***{name}***" for name in SECRETS), *PLAIN.values()]), 3, None]}
-    assert secrets.redacted("http://me:secret@host:80/x https://key@host/y http://host/@z", {}) == (
+    assert redaction.redacted("http://me:secret@host:80/x https://key@host/y http://host/@z", {}) == (
         "http://***@host:80/x https://***@host/y http://host/@z"
     )
 
 
 def test_of_two_secrets_the_longer_one_is_hidden_first() -> None:
-    assert secrets.redacted("abcdefghij", {"A_TOKEN": "abcdef", "B_TOKEN": "abcdefghij"}) == "***B_TOKEN***"
+    assert redaction.redacted("abcdefghij", {"A_TOKEN": "abcdef", "B_TOKEN": "abcdefghij"}) == "***B_TOKEN***"
 
 
 def test_records_and_boards_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,11 +490,11 @@ def test_records_and_boards_tell_no_secret(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(name, value)
     every = "\n".join(SECRETS.values())
     failure = Failure(phase="load", rank=0, host="h", exception=f"E: 401 for {every}", log=(every, f"x{every}"))
-    records.write(tmp_path, record("a", test=None, failure=failure))
+    store.write(tmp_path, record("a", test=None, failure=failure))
     good = record("b")
     assert good.quality is not None
-    records.write(tmp_path, record("b", quality=good.quality.model_copy(update={"origin": f"hub {every}"})))
-    board.write(board.Contents(records.read_all(tmp_path).records), tmp_path)
+    store.write(tmp_path, record("b", quality=good.quality.model_copy(update={"origin": f"hub {every}"})))
+    board.write(board.Contents(store.read_all(tmp_path).records), tmp_path)
     written = "".join(one.read_text() for one in tmp_path.rglob("*") if one.is_file())
     assert not [name for name, value in SECRETS.items() if value in written]
     assert "***HF_TOKEN***" in written
@@ -500,6 +504,6 @@ def test_a_failure_may_hold_what_no_file_can(tmp_path: Path) -> None:
     """Half a character, as names of files that are not UTF-8 have."""
     lone = os.fsdecode(b"caf\xe9")
     failure = Failure(phase="load", rank=0, host="h", exception=f"E: {lone}", log=(lone,))
-    assert records.write(tmp_path, record("a", test=None, failure=failure))
-    (read,) = records.read_all(tmp_path).records
+    assert store.write(tmp_path, record("a", test=None, failure=failure))
+    (read,) = store.read_all(tmp_path).records
     assert read.failure is not None and read.failure.exception == "E: caf?"

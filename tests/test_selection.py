@@ -6,17 +6,19 @@ import pytest
 import torch
 from matrices import Expand
 
-from bench import data, ready, sources
-from bench.batches import training_batches
-from bench.cells import Cell
-from bench.metrics import DIGITS
-from bench.outcomes import Outcomes
-from bench.prepare import prepare
-from bench.records import Record
-from bench.seeds import VARY
-from bench.selection import Selection
-from bench.settings import InputError
-from bench.tasks import TASKS, Regime
+from bench.core.seeds import VARY
+from bench.core.settings import InputError
+from bench.data import sources
+from bench.data.batches import training_batches
+from bench.data.metrics import DIGITS
+from bench.data.splits import split
+from bench.data.tasks import TASKS, Regime
+from bench.matrix.cell import Cell
+from bench.records.record import Record
+from bench.runner import preconditions
+from bench.training.early_stopping import Selection
+from bench.training.evaluation import Outcomes
+from bench.training.setup import prepare
 
 
 def steps_of(selection: Selection, scores: list[float]) -> list[int]:
@@ -145,10 +147,12 @@ def test_data_is_read_once_a_task_and_split_once_a_sample(expand: Expand, monkey
     tasks = [{"name": "toy-foreign-0", "words": [f"a{i}", f"b{i}"]} for i in range(10)]
     cells = expand({"seed": [0, 1], "vary": [["sample"], ["init"]], "task": tasks})
     reads, splits = [], []
-    read, split = sources.read, data.split
+    read = sources.read
     monkeypatch.setattr(sources, "read", lambda *given: reads.append(given[0].words) or read(*given))
-    monkeypatch.setattr(data, "split", lambda *given: splits.append((given[0].words, given[2])) or split(*given))
-    made = ready.check_data(cells)
+    monkeypatch.setattr(
+        preconditions, "split", lambda *given: splits.append((given[0].words, given[2])) or split(*given)
+    )
+    made = preconditions.check_data(cells)
     assert len(made) == len({card.sample for card in made}) * 10 == 20, "the words do not matter to a sample"
     assert len(cells) == 40 and len(reads) == len(set(reads)) == 10
     assert len(splits) == len(set(splits)) == 20, "for init alone the sample is that of seed 0"
@@ -194,7 +198,7 @@ def test_a_run_stops_early_counts_epochs_and_varies_what_it_is_told(write_matrix
         ]
         assert quality.metric == "accuracy and macro_f1" and list(quality.scores) == metrics
         assert quality.test == sum(quality.scores.values()) / 2
-        test = data.split(TASKS["toy-foreign-0"], Regime(per_class=8), 0).test
+        test = split(TASKS["toy-foreign-0"], Regime(per_class=8), 0).test
         assert len(quality.predicted) == len(quality.outcomes) == len(test) == quality.examples["test"]
         right = [str(example.label) == digit for example, digit in zip(test, quality.predicted, strict=True)]
         assert quality.outcomes == "".join("01"[one] for one in right)

@@ -20,15 +20,16 @@ import srun
 from runs import wait_for
 from scripted import QUICK, said, saying
 
-from bench import endings, records
-from bench.addresses import is_here
-from bench.clocks import Clocks
-from bench.group import planned
-from bench.launch import Launch
-from bench.launchers.base import Group
-from bench.launchers.slurm import INHERITED, Slurm, allocation
-from bench.schedule import Lane, Place, Pool
-from bench.settings import InputError
+from bench.cluster import failure_diagnosis
+from bench.cluster.launchers.base import Group
+from bench.cluster.launchers.slurm import INHERITED, Slurm, allocation
+from bench.cluster.network_interfaces import is_here
+from bench.cluster.slots import Lane, Place, Pool
+from bench.cluster.timeouts import Clocks
+from bench.core.settings import InputError
+from bench.records import store
+from bench.runner.launch import Launch
+from bench.training import WORKER
 
 ROOT = Path(__file__).parent.parent
 PLACE = Place((("n2", (0, 1)), ("n1", (1,))))
@@ -118,7 +119,13 @@ def group(work: Path, place: Place = PLACE, arguments: tuple[str, ...] = ()) -> 
 def test_a_step_names_the_host_of_every_rank(tmp_path: Path) -> None:
     words = Slurm().command(group(tmp_path, arguments=("--label",)))
     options, command = srun.parsed(words[1:])
-    assert words[0] == "srun" and command == [sys.executable, "-u", "-m", "bench.guard", str(tmp_path)]
+    assert words[0] == "srun" and command == [
+        sys.executable,
+        "-u",
+        "-m",
+        "bench.cluster.rank_supervisor",
+        str(tmp_path),
+    ]
     assert [options[name] for name in ("--nodelist", "--nodes", "--ntasks")] == ["n2,n2,n1", "2", "3"]
     assert "--label" in options, "what the user passes on"
 
@@ -159,11 +166,11 @@ def test_the_stand_in_refuses_what_srun_refuses(stand_ins, monkeypatch, tmp_path
 
 def test_ranks_have_the_places_of_the_allocation_and_end_together(stand_ins, monkeypatch, tmp_path: Path) -> None:
     in_allocation(monkeypatch, SLURM_TASKS_PER_NODE="2,1", SLURM_EXCLUSIVE="1")  # which steps must not inherit
-    how = Launch(tmp_path, launcher=Slurm(), clocks=QUICK)
+    how = Launch(tmp_path, launcher=Slurm(), clocks=QUICK, worker=WORKER)
     slots = how.hosts(3)
     place = Pool(slots).place(Lane(3))
     assert place is not None
-    with saying(Slurm(), planned(place, slots, tmp_path, how, set()), monkeypatch) as running:
+    with saying(Slurm(), how.group(place, slots, tmp_path, set()), monkeypatch) as running:
         ranks = said(running)
         assert is_here(running.group.address, 60), "as Slurm knows the first host"
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "BENCH_HOST", "MASTER_ADDR", "MASTER_PORT")
@@ -182,7 +189,7 @@ def test_a_rank_that_fails_ends_the_step(stand_ins, monkeypatch, tmp_path: Path)
     with saying(Slurm(), replace(group(tmp_path), clocks=QUICK), monkeypatch) as running:
         wait_for(lambda: running.session.poll() is not None)
         wait_for(lambda: running.look() or running.failing)
-        found = endings.root(running.exits)
+        found = failure_diagnosis.root(running.exits)
         assert found is not None and (found.rank, found.host, found.code) == (1, "n2", 7)
         assert running.over
 
@@ -191,7 +198,7 @@ MATRIX = {"method": {"kind": "prompt_tuning", "length": 3}, "ranks": 2, "steps":
 
 
 def statuses(results: Path) -> Counter[str]:
-    reading = records.read_all(results)
+    reading = store.read_all(results)
     assert not reading.unreadable
     return Counter(record.status for record in reading.records)
 
@@ -229,8 +236,8 @@ def test_a_step_of_slurms_own_has_its_ranks_in_order(cluster: real.Cluster, tmp_
         f"own = {{name: one for name, one in os.environ.items() if not name.startswith({INHERITED!r})}}\n"
         f"steps = [subprocess.Popen({words!r}, env=own) for _ in range(2)]\n"
         "assert [one.wait() for one in steps] == [0, 0]\n"
-        "from bench.clocks import Clocks\n"
-        "from bench.launchers.slurm import Slurm, allocation\n"
+        "from bench.cluster.timeouts import Clocks\n"
+        "from bench.cluster.launchers.slurm import Slurm, allocation\n"
         "assert allocation() == {'n1': 1, 'n2': 1}, allocation()\n"
         "assert Slurm().reachable('n2', Clocks()) and not Slurm().reachable('n9', Clocks())\n"
         "assert Slurm().address('n1', Clocks()), 'the name resolves to nothing, its NodeAddr does'\n"

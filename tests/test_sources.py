@@ -18,9 +18,9 @@ import pytest
 from loopback_hub import Repository, serve
 from pyarrow import parquet
 
-from bench import data
-from bench.settings import InputError
-from bench.tasks import TASKS, Hub, Task
+from bench.core.settings import InputError
+from bench.data.splits import Example, _read, read_examples
+from bench.data.tasks import TASKS, Hub, Task
 
 ROWS = [{"sentence": f'a "film", {i}\nof two lines', "label": i % 2} for i in range(6)]
 
@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fault(task: Task = TASKS["sst2"]) -> str:
     with pytest.raises(InputError) as caught:
-        data.read(task)
+        read_examples(task)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -71,8 +71,8 @@ def test_formats_give_the_same_examples(labels: tuple[Any, ...], folder: Path) -
         files = [folder / f"{name}{suffix}" for name in ("train", "validation")]
         for file in files:
             write(file, [row | {"label": labels[row["label"]]} for row in ROWS])
-        data._read.cache_clear()
-        found[suffix] = data.read(task)
+        _read.cache_clear()
+        found[suffix] = read_examples(task)
         for file in files:
             file.unlink()
     assert found[".jsonl"] == found[".csv"] == found[".parquet"]
@@ -115,7 +115,7 @@ def test_a_missing_file_is_named(folder: Path) -> None:
 def test_faults_of_json_lines_are_named(content: bytes, expected: str, folder: Path) -> None:
     (folder / "train.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=f"^{folder}/train.jsonl: {expected}"):
-        data.read(TASKS["sst2"])
+        read_examples(TASKS["sst2"])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_faults_of_json_lines_are_named(content: bytes, expected: str, folder: P
 def test_faults_of_csv_are_named(content: bytes, expected: str, folder: Path) -> None:
     (folder / "train.csv").write_bytes(content)
     with pytest.raises(InputError, match=f"^{folder}/train.csv: {expected}"):
-        data.read(TASKS["sst2"])
+        read_examples(TASKS["sst2"])
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_faults_of_csv_are_named(content: bytes, expected: str, folder: Path) ->
 def test_faults_of_parquet_are_named(columns: dict[str, list[Any]], expected: str, folder: Path) -> None:
     parquet.write_table(arrow.table(columns), folder / "train.parquet")
     with pytest.raises(InputError, match=f"^{folder}/train.parquet: {expected}"):
-        data.read(TASKS["sst2"])
+        read_examples(TASKS["sst2"])
 
 
 def test_broken_parquet_is_named(folder: Path) -> None:
@@ -177,8 +177,8 @@ def test_broken_parquet_is_named(folder: Path) -> None:
 def test_a_byte_order_mark_is_no_text(folder: Path) -> None:
     (folder / "train.csv").write_bytes(b"\xef\xbb\xbfsentence,label\nx,1\n")
     (folder / "validation.jsonl").write_bytes(b'\xef\xbb\xbf{"sentence": "x", "label": 1}\n')
-    found = data.read(TASKS["sst2"]).splits
-    assert found["train"] == found["test"] == [data.Example(("x",), 1)]
+    found = read_examples(TASKS["sst2"]).splits
+    assert found["train"] == found["test"] == [Example(("x",), 1)]
 
 
 @pytest.mark.parametrize(
@@ -384,8 +384,7 @@ def test_without_network_and_cache_one_line_says_what_to_do(
 
 
 def test_the_command_starts_without_datasets() -> None:
-    script = (
-        "import sys, bench.cli, bench.sources; print([m for m in ('datasets', 'huggingface_hub') if m in sys.modules])"
-    )
+    wanted = "[m for m in ('datasets', 'huggingface_hub') if m in sys.modules]"
+    script = f"import sys, bench.cli.main, bench.data.sources; print({wanted})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "datasets" not in done.stdout

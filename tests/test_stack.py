@@ -10,10 +10,10 @@ import torch
 from models import DEBERTA, ENCODER, HIDDEN, LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from bench.backbones import FAMILIES, FORMS, parse
-from bench.prompts import Free, Insert
-from bench.stack import WORDS, Batch, Stack
-from bench.stack.families import STACKS, build, load
+from bench.methods.prompt_encoders import Free, Insert
+from bench.models.backbones import FAMILIES, FORMS, parse
+from bench.models.stack import WORDS, Batch, Stack
+from bench.models.stack.families import STACKS, build, load
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -16,9 +16,9 @@ from models import tiny
 from runs import STAGES
 from tables import METHOD_TABLE, TWO_RATES
 
-from bench import toy
-from bench.records import Record
-from bench.stack.families import build
+from bench.models import toy
+from bench.models.stack.families import build
+from bench.records.record import Record
 
 FULL = {"kind": "full", "recipe": {"learning_rate": 1e-3}}
 LATE = {"kind": "late_prompt", "depth": 1, "bottleneck": 8}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from bench.board import statistics
-from bench.board.statistics import Interval
+from bench.board.analysis import statistics
+from bench.board.analysis.statistics import Interval
 
 DRAWS = 1000  # the binomial error of a share of 0.95 is 0.0069
 Generator = np.random.Generator

@@ -18,11 +18,12 @@ from runs import call
 from sample_records import record
 from sample_surfaces import measured, surfaces
 
-from bench import board, records
-from bench.board import drawing, figures
-from bench.board.surfaces import sheets
-from bench.landscape import grid
-from bench.records import Record, Surfaces
+from bench import board
+from bench.board.figures import drawing, figures
+from bench.board.sections.surfaces import sheets
+from bench.records import store
+from bench.records.record import Record, Surfaces
+from bench.training.landscape import grid
 
 
 def several() -> list[Record]:
@@ -120,12 +121,12 @@ def test_panels_fill_a_sensible_grid(panels: int) -> None:
 
 
 def test_the_command_writes_figures_and_says_when_there_is_nothing(tmp_path: Path) -> None:
-    records.write(tmp_path, record("plain"))
+    store.write(tmp_path, record("plain"))
     nothing = call("landscape", tmp_path)
     assert nothing.returncode == 2 and "no record has a landscape" in nothing.stderr
     assert len(nothing.stderr.splitlines()) == 1 and "no such folder" in call("landscape", tmp_path / "none").stderr
     for one in several()[:3]:
-        records.write(tmp_path, one)
+        store.write(tmp_path, one)
     done = call("landscape", tmp_path, "--out", tmp_path / "figures", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -134,7 +135,7 @@ def test_the_command_writes_figures_and_says_when_there_is_nothing(tmp_path: Pat
 
 
 def test_the_command_shows_a_line_for_each_surface_and_the_files(tmp_path: Path) -> None:
-    records.write(tmp_path, measured("a", 0.6, weights=False))
+    store.write(tmp_path, measured("a", 0.6, weights=False))
     done = call("landscape", tmp_path)
     assert done.returncode == 0, done.stderr
     head, line, *files = done.stdout.splitlines()

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tiny_tokenizers import FORMS, WORDS, pieces, tiny_tokenizer
 
-from bench import data
-from bench.answer_words import answer_ids, tokens_of
-from bench.backbones import BACKBONES
-from bench.settings import InputError
-from bench.tasks import TASKS, Regime, Task
-from bench.tasks.superglue import copa, multirc, wsc
-from bench.templates import Encoded, Templater
+from bench.core.settings import InputError
+from bench.data.splits import read_examples, split
+from bench.data.tasks import TASKS, Regime, Task
+from bench.data.tasks.superglue import copa, multirc, wsc
+from bench.data.templates import Encoded, Templater
+from bench.data.verbalizers import answer_ids, tokens_of
+from bench.models.backbones import BACKBONES
 
 REAL = {name: task for name, task in TASKS.items() if task.source != "random"}
 LINEAR = [kind for kind in FORMS if kind != "t5"]
@@ -239,8 +239,8 @@ def test_real_data_reads(name: str, fewglue: bool) -> None:
     folder = task.fewglue if fewglue else task.folder
     if not folder or not (Path(os.environ["BENCH_DATA"]) / folder).is_dir():
         pytest.skip("not there")
-    found = data.read(task, fewglue)
-    splits = data.split(task, Regime(fewglue=True) if fewglue else Regime(per_class=4), 0)
+    found = read_examples(task, fewglue)
+    splits = split(task, Regime(fewglue=True) if fewglue else Regime(per_class=4), 0)
     assert {len(example.texts) for example in splits.train + splits.test} == {len(task.fields)}
     assert sorted({example.label for example in splits.test}) == list(range(len(task.labels)))
     if fewglue:

@@ -11,15 +11,15 @@ import torch
 from matrices import Expand
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from bench import toy
-from bench.backbones import BACKBONES
-from bench.checkpoints import CONTENT, fingerprint
-from bench.prepare import prepare
-from bench.tasks import TASKS
-from bench.toy import language
-from bench.toy.__main__ import FIRST, main
-from bench.toy.scores import EXAMPLES, measure
-from bench.toy.training import RECIPE
+from bench.data.tasks import TASKS
+from bench.models import toy
+from bench.models.backbones import BACKBONES
+from bench.models.checkpoints import CONTENT, fingerprint
+from bench.models.toy import language
+from bench.models.toy.__main__ import FIRST, main
+from bench.models.toy.scores import EXAMPLES, measure
+from bench.models.toy.training import RECIPE
+from bench.training.setup import prepare
 
 
 def test_words_are_each_in_one_place() -> None:

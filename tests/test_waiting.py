@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.clocks import Clocks
-from bench.launch import Launch
-from bench.leases import Leases
-from bench.schedule import Lane
-from bench.waiting import Waiting
+from bench.cluster.leases import Leases
+from bench.cluster.slots import Lane
+from bench.cluster.timeouts import Clocks
+from bench.data import tasks
+from bench.runner.cell_queue import Waiting
+from bench.runner.launch import Launch
 
 
 def test_long_cells_come_first_and_small_micro_batches_before_large_ones(expand, tmp_path: Path) -> None:
@@ -23,11 +24,11 @@ def test_long_cells_come_first_and_small_micro_batches_before_large_ones(expand,
         exclude=[{"task": "toy-foreign-0", "steps": 600}],
     )
     with Leases(tmp_path, tmp_path / ".run" / "one", Clocks()) as leases:
-        waiting = Waiting(cells, Launch(tmp_path), leases, lambda event: None)
+        waiting = Waiting(cells, Launch(tmp_path, worker="none"), leases, lambda event: None)
         (lane,) = waiting.lanes
         taken = [waiting.take(lane) for _ in cells]
         assert waiting.take(lane) is None and not waiting
     assert lane == Lane(1, exclusive=True), "without a hostfile and a GPU a group has the machine"
-    order = [(cell.task.label, cell.micro, cell.steps) for cell in taken if cell]
+    order = [(tasks.label(cell.task), cell.micro, cell.steps) for cell in taken if cell]
     long = [("toy-foreign-1", 2, 600), ("toy-foreign-1", 2, 6), ("toy-foreign-1", 8, 600), ("toy-foreign-1", 8, 6)]
     assert order == [*long, ("toy-foreign-0", 2, 6), ("toy-foreign-0", 8, 6)]

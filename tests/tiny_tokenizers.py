@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AlbertTokenizer, BertTokenizer, GPT2Tokenizer, RobertaTokenizer, T5Tokenizer
 
-from bench.tasks import TASKS
+from bench.data.tasks import TASKS
 
 # kind -> form of its backbones
 FORMS = {"bert": "masked", "roberta": "masked", "albert": "masked", "gpt2": "causal", "t5": "encoder_decoder"}

@@ -10,18 +10,19 @@ from models import LAYERS, MODELS, batch_for, tiny
 from pairs import covering
 from tables import MECHANISMS, METHOD_TABLE, MODEL_TYPES, REGULARIZER_FORMS, REGULARIZER_TABLE
 
-from bench import batches, fields
-from bench.backbones import FAMILIES, FORMS, Backbone
-from bench.heads import HEADS, AnswerWords, Linear
+from bench.core.settings import parse_kind
+from bench.data import batches
+from bench.matrix import field_parsers
 from bench.methods import METHODS, Method
-from bench.perturb import Perturber, Regularizer, Rewriting, Run
-from bench.prepare import Encodings
-from bench.settings import parse_kind
-from bench.stack import Batch
-from bench.stack.families import build
-from bench.tuned import Tuned
-from bench.views import Pass
-from bench.vocabulary import Vocabulary
+from bench.methods.tuned_model import Tuned
+from bench.models.backbones import FAMILIES, FORMS, Backbone
+from bench.models.forward_passes import Pass
+from bench.models.heads import HEADS, AnswerWords, Linear
+from bench.models.stack import Batch
+from bench.models.stack.families import build
+from bench.models.vocabulary import Vocabulary
+from bench.regularizers import Perturber, Regularizer, Rewriting, Run
+from bench.training.setup import Encodings
 
 
 def name(value: object) -> str:
@@ -82,7 +83,7 @@ def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None)
 
 def regularizer_of(settings: dict) -> Regularizer:
     problems: list = []
-    made = fields.parser("regularizer")(settings, "regularizer", problems)
+    made = field_parsers.parser("regularizer")(settings, "regularizer", problems)
     assert made is not None, problems
     return made
 

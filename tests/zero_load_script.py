@@ -17,20 +17,20 @@ from models import batch_for, tiny
 from transformers import LlamaForCausalLM
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from bench.backbones import parse
-from bench.cells import Cell
-from bench.engine import DTYPES, LINEAR, Engine, Partitioning, World, gathered, size
-from bench.fields import parse_zero
-from bench.heads import AnswerWords, Linear
+from bench.matrix.cell import Cell
+from bench.matrix.field_parsers import parse_zero
 from bench.methods import METHODS
-from bench.perturb.none import NoRegularizer
-from bench.profiler.live import LiveTensors, held, storages
-from bench.stack import Stack
-from bench.stack.families import load
-from bench.stack.shaped import load_random
-from bench.tuned import Tuned
-from bench.views import Pass, View
-from bench.vocabulary import Vocabulary
+from bench.methods.tuned_model import Tuned
+from bench.models.backbones import parse
+from bench.models.forward_passes import Pass, View
+from bench.models.heads import AnswerWords, Linear
+from bench.models.stack import Stack
+from bench.models.stack.families import load
+from bench.models.stack.shaped import load_random
+from bench.models.vocabulary import Vocabulary
+from bench.profiler.live_tensors import LiveTensors, held, storages
+from bench.regularizers.none import NoRegularizer
+from bench.training.engine import DTYPES, LINEAR, Engine, Partitioning, World, gathered, size
 
 CPU = torch.device("cpu")
 THRESHOLD, MAPPED, USUAL = -3, 2**16, 2**17  # of malloc: M_MMAP_THRESHOLD, and its value here and elsewhere

@@ -11,24 +11,24 @@ import torch
 from safetensors.torch import load_file
 from tables import TWO_RATES
 
-from bench.backbones import parse
-from bench.batches import collate
-from bench.cells import Cell, changed, rebuild
-from bench.engine import LINEAR, Engine, World
-from bench.engine.engine import factor
-from bench.fields import parse_zero
-from bench.heads import HEADS
-from bench.landscape import embeddings, grid, weights
+from bench.data.batches import collate
+from bench.data.tasks import TASKS, Regime
+from bench.matrix.cell import Cell, changed, rebuild
+from bench.matrix.field_parsers import parse_zero
 from bench.methods import METHODS
-from bench.perturb.none import NoRegularizer
-from bench.prepare import prepare
+from bench.models.backbones import parse
+from bench.models.forward_passes import Pass, View
+from bench.models.heads import HEADS
+from bench.models.stack import Batch
 from bench.profiler import PhaseClock
-from bench.profiler.live import LiveTensors
-from bench.stack import Batch
-from bench.tasks import TASKS, Regime
-from bench.train import Diverged, run_cell
-from bench.views import Pass, View
-from bench.worker import describe, status_of
+from bench.profiler.live_tensors import LiveTensors
+from bench.regularizers.none import NoRegularizer
+from bench.training.engine import LINEAR, Engine, World
+from bench.training.engine.engine import factor
+from bench.training.landscape import embeddings, grid, weights
+from bench.training.setup import prepare
+from bench.training.train import Diverged, run_cell
+from bench.training.worker import describe, status_of
 
 
 def cell_of(checkpoint: str, stage: str, settings: dict) -> Cell:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import files
 from bench.board import claims
 from bench.board.contents import Contents
-from bench.board.csv import csv
-from bench.board.json import json
-from bench.board.markdown import markdown, whole
-from bench.board.page import page, sections
-from bench.board.tex import tex
+from bench.board.writers.csv_table import csv
+from bench.board.writers.json_data import json
+from bench.board.writers.latex import tex
+from bench.board.writers.markdown import markdown, whole
+from bench.board.writers.page import page, sections
+from bench.core import files
 
 __all__ = ["FORMS", "Contents", "csv", "json", "markdown", "page", "tex", "write"]
 

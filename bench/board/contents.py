@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.board import claims, published
+from bench.board import claims
+from bench.board.analysis.grouping import Row, Setting, candidate, settings
+from bench.board.analysis.over_tasks import Summary, summaries
+from bench.board.analysis.ranks import Ranking, ranked
+from bench.board.analysis.stability import Steadiness, of_setting
 from bench.board.claims import Verdict
-from bench.board.grouping import Row, Setting, candidate, settings
-from bench.board.over_tasks import Summary, summaries
-from bench.board.published import Beside
-from bench.board.ranks import Ranking, ranked
-from bench.board.stability import Steadiness, of_setting
-from bench.cards import Card
-from bench.published import Figure
-from bench.records import Record
+from bench.board.sections import published
+from bench.board.sections.published import Beside
+from bench.records.published import Figure
+from bench.records.record import Record
+from bench.records.sample_cards import Card
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
+from bench.core.settings import InputError, Problem, unknown
 from bench.kernels import ascent, native, noise, swap
 from bench.kernels.ascent import Ascent
 from bench.kernels.noise import Noise
 from bench.kernels.swap import Swap
-from bench.settings import InputError, Problem, unknown
 
 FORMS = ("reference", "compiled", "triton")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench import files
+from bench.core import files
 from bench.kernels.philox import ROUNDS
 
 SOURCES = Path(__file__).parent / "cpp"

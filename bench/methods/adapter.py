@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.adapters import Bottleneck, behind_both, behind_layer
-from bench.backbones import Backbone
+from bench.methods.adapters import Bottleneck, behind_both, behind_layer
 from bench.methods.base import Attachment, Method, Recipe
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.models.backbones import Backbone
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class Adapter(Method):

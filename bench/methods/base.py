@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from bench.backbones import Backbone
-from bench.settings import Settings, departures, short
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.core.settings import Settings, departures, short
+from bench.models.backbones import Backbone
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

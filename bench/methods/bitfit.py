@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from bench.backbones import NO_BIASES, Backbone
 from bench.methods.base import Attachment, Method, Recipe
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.models.backbones import NO_BIASES, Backbone
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class BitFit(Method):

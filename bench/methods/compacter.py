@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from bench.adapters import ACTIVATIONS, behind_both, behind_feed_forward
+from bench.methods.adapters import ACTIVATIONS, behind_both, behind_feed_forward
 from bench.methods.base import Attachment, Method, Recipe
-from bench.phm import Phm
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.methods.phm import Phm
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class Compacter(Method):

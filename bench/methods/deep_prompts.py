@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.prompts import Free, in_front, rows_in_front
-from bench.stack import WORDS, Flow, Stack, Stream
-from bench.vocabulary import Vocabulary
+from bench.methods.prompt_encoders import Free, in_front, rows_in_front
+from bench.models.stack import WORDS, Flow, Stack, Stream
+from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bench.stack.products import Products
+    from bench.models.stack.flop_counting import Products
 
 
 class DeepPrompts(Method):

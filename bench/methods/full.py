@@ -3,8 +3,8 @@
 from typing import Literal
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.stack import WORDS, Stack
-from bench.vocabulary import Vocabulary
+from bench.models.stack import WORDS, Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class Full(Method):

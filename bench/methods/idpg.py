@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.backbones import Backbone
 from bench.methods.base import Attachment, Method, Recipe
-from bench.phm import Phm
-from bench.prompts import Insert, sentence
-from bench.stack import Flow, Rows, Stack, Stream
-from bench.vocabulary import Vocabulary
+from bench.methods.phm import Phm
+from bench.methods.prompt_encoders import Insert, sentence
+from bench.models.backbones import Backbone
+from bench.models.stack import Flow, Rows, Stack, Stream
+from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bench.stack.products import Products
+    from bench.models.stack.flop_counting import Products
 
 
 class Idpg(Method):

@@ -5,11 +5,11 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from bench.backbones import Backbone, check_depth
 from bench.methods.base import Attachment, Method, Recipe
-from bench.prompts import Free, Insert, Naive, Pooling, hidden_dropout
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.methods.prompt_encoders import Free, Insert, Naive, Pooling, hidden_dropout
+from bench.models.backbones import Backbone, check_depth
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class LatePrompt(Method):

@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.prompts import Insert
-from bench.stack import WORDS, Flow, Rows, Stack, Stream
-from bench.vocabulary import Vocabulary
+from bench.methods.prompt_encoders import Insert
+from bench.models.stack import WORDS, Flow, Rows, Stack, Stream
+from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bench.stack.products import Products
+    from bench.models.stack.flop_counting import Products
 
 
 class PTuning(Method):

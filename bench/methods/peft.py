@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import field_validator
 from torch import nn
 
-from bench.backbones import Backbone
+from bench.core.settings import unknown
 from bench.methods.base import Attachment, Method, Recipe
-from bench.settings import unknown
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.models.backbones import Backbone
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class Peft(Method):

@@ -13,12 +13,12 @@ from pydantic import Field
 from torch import nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.prompts import hidden_dropout
-from bench.stack import Flow, Rows, Stack, Stream
-from bench.vocabulary import Vocabulary
+from bench.methods.prompt_encoders import hidden_dropout
+from bench.models.stack import Flow, Rows, Stack, Stream
+from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bench.stack.products import Products
+    from bench.models.stack.flop_counting import Products
 
 
 class PrefixTuning(Method):

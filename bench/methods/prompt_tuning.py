@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.prompts import Free, Insert
-from bench.stack import Stack
-from bench.vocabulary import Vocabulary
+from bench.methods.prompt_encoders import Free, Insert
+from bench.models.stack import Stack
+from bench.models.vocabulary import Vocabulary
 
 
 class PromptTuning(Method):

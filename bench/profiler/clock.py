@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from bench.models.stack.operation_counter import Operations
 from bench.profiler import devices, nvml
 from bench.profiler.efficiency import Share
-from bench.records import Quantiles
-from bench.stack.tally import Operations
+from bench.records.record import Quantiles
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from bench.stack.tally import Operations
+from bench.models.stack.operation_counter import Operations
 
 
 class Share(NamedTuple):

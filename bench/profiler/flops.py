@@ -1,9 +1,10 @@
 """The floating-point operations of a training step, from shapes alone: a formula, nothing is run.
 
 Counted are matrix products: those of linear maps, attention, convolutions and whatever a method brings, forwards, and
-backwards to everything that a gradient goes to (bench.stack.tally). Not counted: element-wise work, softmax, norms,
-look-ups, the optimizer, the refreshing of attacks on words, and what a fused attention computes again by itself.
-Causal attention counts in full, as it is computed without a kernel for it. All of a padded batch counts.
+backwards to everything that a gradient goes to (bench.models.stack.operation_counter). Not counted: element-wise
+work, softmax, norms, look-ups, the optimizer, the refreshing of attacks on words, and what a fused attention computes
+again by itself. Causal attention counts in full, as it is computed without a kernel for it. All of a padded batch
+counts.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any
 
 import torch
 
-from bench.perturb import Regularizer
-from bench.stack import WORDS, Batch, Flow
-from bench.stack.products import Products
-from bench.stack.tally import Operations, Tally
-from bench.stack.tuners import Uncounted
-from bench.stack.wiring import products
-from bench.tuned import Tuned
-from bench.views import Pass, Walk
+from bench.methods.tuned_model import Tuned
+from bench.models.forward_passes import Pass, Walk
+from bench.models.stack import WORDS, Batch, Flow
+from bench.models.stack.family_flops import products
+from bench.models.stack.flop_counting import Products
+from bench.models.stack.operation_counter import Operations, Tally
+from bench.models.stack.peft_flops import Uncounted
+from bench.regularizers import Regularizer
 
 
 @dataclass(frozen=True)

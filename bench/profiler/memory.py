@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from bench.profiler import nvml
-from bench.profiler.live import LiveTensors, held, storages
-from bench.records import OWNERS, Memory
+from bench.profiler.live_tensors import LiveTensors, held, storages
+from bench.records.record import OWNERS, Memory
 
 
 class Ledger:

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bench import files
-from bench.reading import read_yaml
-from bench.settings import InputError, Problem, Settings, parse, shown, unknown
+from bench.core import files
+from bench.core.settings import InputError, Problem, Settings, parse, shown, unknown
+from bench.core.strict_files import read_yaml
 
 METHODS = (  # boards do not import methods; a test compares
     *("adapter", "bitfit", "compacter", "deep_prompts", "full", "idpg", "late_prompt", "linear_probe", "p_tuning"),

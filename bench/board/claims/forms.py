@@ -11,8 +11,8 @@ from bench.board.claims.claim import Claim
 from bench.board.claims.matching import Line, Unit
 from bench.board.claims.quantities import QUANTITIES
 from bench.board.claims.verdict import Estimate, Verdict, over_lines, pooled
-from bench.board.tables import UNKNOWN, decimals, number, table, text
-from bench.records import Record
+from bench.board.writers.tables import UNKNOWN, decimals, number, table, text
+from bench.records.record import Record
 
 TITLE = "Claims of the papers"
 HEAD = ("claim", "verdict", "effect", "95 % interval", "cells", "tasks", "backbones")

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from bench.board import titles
+from bench.board.analysis.grouping import COMPARED, Group, groups, key_of, role
 from bench.board.claims.claim import Claim, Part, fields_of
 from bench.board.claims.quantities import QUANTITIES, Place, Quantity
-from bench.board.grouping import COMPARED, Group, groups, key_of, role
-from bench.records import Record
+from bench.board.sections import titles
+from bench.records.record import Record
 
 # what changes costs alone; a test compares it with what tuning leaves out
 NEUTRAL = ("zero", "ranks", "micro_batch_size", "attention", "compile", "feature_cache", "checkpointing", "kernels")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.board.claims.claim import QuantityName
-from bench.board.memory import neediest
-from bench.board.tables import UNKNOWN, decimals
-from bench.records import Record
+from bench.board.sections.memory import neediest
+from bench.board.writers.tables import UNKNOWN, decimals
+from bench.records.record import Record
 
 Place = tuple[object, ...]  # what must be the same for values to be compared
 

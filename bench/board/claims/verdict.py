@@ -9,12 +9,12 @@ from itertools import product
 from statistics import fmean, geometric_mean, variance
 from typing import Literal
 
-from bench.board import statistics
+from bench.board.analysis import statistics
+from bench.board.analysis.statistics import Interval
 from bench.board.claims.claim import Claim, Part
 from bench.board.claims.matching import Line, Material, Unit, units
 from bench.board.claims.quantities import QUANTITIES, Quantity
-from bench.board.statistics import Interval
-from bench.records import Record
+from bench.records.record import Record
 
 Answer = Literal["supported", "contradicted", "not decided yet"]
 

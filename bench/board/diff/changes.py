@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from bench.board.analysis.grouping import settings
+from bench.board.analysis.statistics import Interval, difference_interval, differences, holm, outcomes_p, paired_p
 from bench.board.diff.matching import Pair
-from bench.board.grouping import settings
-from bench.board.memory import neediest
-from bench.board.statistics import Interval, difference_interval, differences, holm, outcomes_p, paired_p
-from bench.records import Record
+from bench.board.sections.memory import neediest
+from bench.records.record import Record
 
 LEVEL = 0.05  # of the tests together, of one quantity over all rows
 

@@ -10,7 +10,7 @@ from bench.board.diff.changes import QUANTITIES, TEST, Judged, Quantity, Row
 from bench.board.diff.matching import Matching, Pair, match
 from bench.board.diff.ranks import RankMove, rank_moves
 from bench.board.diff.reasons import Reason, nearly, reasons
-from bench.records import Record
+from bench.records.record import Record
 
 
 @dataclass(frozen=True)

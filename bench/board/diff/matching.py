@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bench.board.grouping import key_of, role
-from bench.records import Record
+from bench.board.analysis.grouping import key_of, role
+from bench.records.record import Record
 
 LABELS = ("backbone", "task", "regime", "method", "regularizer", "head", "zero")
 
@@ -77,7 +77,7 @@ def differing(first: Any, second: Any, path: str = "") -> Generator[Differing, N
 
 
 def content(cell: dict[str, Any]) -> dict[str, Any]:
-    """What makes the cell, as plain data: as in bench.cells, a backbone's folder is known by its fingerprint."""
+    """What makes the cell, as plain data: as in bench.matrix.cell, a backbone's folder is known by its fingerprint."""
     made = {key: value for key, value in cell.items() if key != "tuning"}
     backbone = made.get("backbone")
     if isinstance(backbone, dict):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from bench.board.diff.changes import Quantity, Row
 from bench.board.diff.matching import Pair, match
-from bench.records import Record
+from bench.records.record import Record
 
 Repeats = Mapping[str, Sequence[Record]]  # by the name of the cell's record in the first
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from bench.board.analysis.grouping import key_of
 from bench.board.diff.matching import Matching, Pair, content, differing, nearest
-from bench.board.grouping import key_of
-from bench.records import Environment, Quality, Record
+from bench.records.record import Environment, Quality, Record
 
 Kind = tuple[str, str | None, str | None]
 

@@ -12,7 +12,7 @@ from bench.board.diff.difference import Difference
 from bench.board.diff.gate import FALSE_ALARMS, GIVEN, Gate, Limit
 from bench.board.diff.ranks import RankMove
 from bench.board.diff.reasons import Reason
-from bench.board.tables import UNKNOWN, number
+from bench.board.writers.tables import UNKNOWN, number
 
 LISTED = 20  # names of cells, at most
 VALUES = 3  # of one kind of reason, at most

@@ -1,0 +1,1 @@
+"""Statistics over records: groups, ranks, stability and means over tasks."""

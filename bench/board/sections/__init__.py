@@ -1,0 +1,1 @@
+"""The sections of a board, each made from records."""

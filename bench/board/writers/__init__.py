@@ -1,0 +1,1 @@
+"""Boards as Markdown, CSV, JSON, LaTeX and a page."""

@@ -1,0 +1,1 @@
+"""What to run before a matrix: gradients (preflight), memory (plan) and hosts (doctor)."""

@@ -1,0 +1,210 @@
+"""`bench run`: expand, leave out what has a record, make ready, launch, and end in the boards."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import board
+from bench.cli.progress import Display
+from bench.cluster import launchers
+from bench.cluster.timeouts import Clocks
+from bench.core import files
+from bench.core.settings import InputError, Problem
+from bench.data import sources
+from bench.matrix import matrix
+from bench.matrix.cell import Cell
+from bench.records import retry, sample_cards, store
+from bench.runner import launch, loop, preconditions
+from bench.runner.launch import Launch, LaunchError
+from bench.training import WORKER
+
+TRIED_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class How:
+    """What one `bench run` is asked to do."""
+
+    name: str
+    retry: list[str]
+    limit: int | None
+    dry: bool
+    preflight: bool
+    predict: bool
+    budget: int | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How cells ended that ran together."""
+
+    complete: bool = False  # every one of them has a record
+    done: bool = False  # and all say ok
+
+
+@dataclass(frozen=True)
+class Where:
+    """On which hosts, by what, and how long it waits."""
+
+    hostfile: Path | None = None
+    arguments: tuple[str, ...] = ()
+    launcher: str = launchers.DEFAULT
+    clocks: Clocks = Clocks()
+
+    def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
+        launcher = launchers.chosen(self.launcher, results)
+        return Launch(results, self.hostfile, self.arguments, launcher, self.clocks, exclusive, worker=WORKER)
+
+
+@dataclass
+class Session:
+    console: Console
+    results: Path
+    where: Where = field(default_factory=Where)
+    exclusive: Callable[[Cell], bool] = field(default=lambda cell: False)
+
+    def run(
+        self,
+        name: str,
+        retry: list[str],
+        limit: int | None,
+        dry: bool,
+        preflight: bool = False,
+        predict: bool = False,
+        budget: int | None = None,
+    ) -> int:
+        """The exit status: 0 when every cell has a record that says ok, else 1.
+
+        `predict`: run dry first, for the records. `budget`: bytes of a device; cells that need more are not run.
+        """
+        loaded = matrix.load(name)
+        cells = loaded.expansion()
+        self.exclusive = loaded.alone
+        how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
+        waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
+        first = self._stage(cells.first(), how, waiting)
+        if dry:
+            return 0
+        decided, without = cells.decided(self._dev(cells.first())) if cells.decisions and first.complete else ([], [])
+        if cells.decisions and not first.complete:
+            self.say(f"{len(cells.decisions)} choices wait for the tuning cells that have no record")
+        for title in without:
+            self.say(f"nothing to choose from, every candidate failed: {title}")
+        second = self._stage(decided, how) if decided else Stage(done=not cells.decisions)
+        shown = self._finish([*cells.first(), *decided])
+        return 0 if first.done and second.done and shown and not without else 1
+
+    def _try_results(self) -> None:
+        """InputError when nothing can be written there, before anything is started."""
+        tried = self.results / ".run" / "tried"
+        try:
+            files.write(tried, "x" * TRIED_BYTES)
+            tried.unlink(missing_ok=True)  # another run may try at the same time
+        except OSError as error:
+            message = f"found {error.strerror}, expected a folder with room in which files can be written"
+            raise InputError(str(self.results), [Problem("--results", message)]) from error
+
+    def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
+        """Runs those of `cells` that have no record."""
+        names = {cell.name for cell in cells}
+        if how.retry and not how.dry:
+            self._try_results()
+            for file in retry.forget(self.results, names, how.retry):
+                self.say(f"set aside: {file}")
+        left = launch.pending(cells, self.results)[: how.limit]
+        for line in retry.unreadable(self.results, names).values():
+            self.say(f"not run: {line}: --retry {retry.UNREADABLE} sets it aside and runs its cell")
+        alone = frozenset(cell.name for cell in left if self.exclusive(cell))
+        where = self.where.launch(self.results, alone)
+        hosts = where.hosts(max(cell.ranks for cell in left)) if left else {}
+        self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
+        if how.dry:
+            for lane, count in Counter(map(where.lane, left)).items():
+                self.say(f"{count} cells: {shlex.join(launch.example(lane, hosts, where))}")
+            return Stage()
+        started = True
+        if left:
+            seen = preconditions.check(left)
+            self._try_results()
+            for card in seen:
+                sample_cards.write(self.results, card)
+            where.commits = sources.resolved()
+            if how.predict or how.budget is not None:
+                left = self._predict(left, where, how.budget)
+            started = self._launch(how.name, left, where, how.preflight)
+        found = store.read_all(self.results, {cell.name for cell in cells}).records
+        complete = started and len(found) == len(cells)
+        return Stage(complete, complete and all(record.status == "ok" for record in found))
+
+    def _dev(self, cells: list[Cell]) -> dict[str, float | None]:
+        """The score on dev of each cell; None of what failed."""
+        found = store.read_all(self.results, {cell.name for cell in cells}).records
+        return {record.name: record.quality.dev if record.quality else None for record in found}
+
+    def _predict(self, cells: list[Cell], where: Launch, budget: int | None) -> list[Cell]:
+        """The cells that fit or of which that is not known; the others get a record that says what they need."""
+        from bench.checks.plan.predict import predict
+        from bench.checks.plan.record import does_not_fit
+
+        entries = predict(cells, self.console)
+        where.predicted = {one.cell.name: one.predicted for one in entries if one.predicted is not None}
+        if budget is not None:
+            for entry in entries:
+                if entry.fits(budget) is False:
+                    store.write(self.results, does_not_fit(entry, budget))
+        left = launch.pending(cells, self.results)
+        self.say(f"{len(where.predicted)} cells predicted, {len(cells) - len(left)} of them do not fit")
+        return left
+
+    def _launch(self, name: str, cells: list[Cell], where: Launch, preflight: bool) -> bool:
+        try:
+            if preflight:
+                cells = self._preflight(name, cells, where)
+            with Display(self.console, len(cells)) as display:
+                loop.run(cells, where, display)
+        except (LaunchError, OSError) as error:
+            self.say(str(error))
+            return False
+        self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
+        return True
+
+    def _preflight(self, name: str, cells: list[Cell], where: Launch) -> list[Cell]:
+        """The cells whose gradients are right; the others get a record that says why they are not run."""
+        from bench.cli import preflight
+
+        report = preflight.preflight(name, cells, where, self.console)
+        preflight.show(report, self.console)
+        verdicts = report.of_cells()
+        for cell in cells:
+            if (found := preflight.record(cell, verdicts[cell.name])) is not None:
+                store.write(self.results, found)
+        return launch.pending(cells, self.results)
+
+    def _finish(self, cells: list[Cell]) -> bool:
+        """Writes the boards and prints that of `cells`; whether they could be written."""
+        reading = store.read_all(self.results)
+        found, unreadable = sample_cards.read_all(self.results)
+        for line in [*reading.unreadable, *unreadable]:
+            self.say(f"left out: {line}")
+        names = {cell.name for cell in cells}
+        mine = [record for record in reading.records if record.name in names]
+        self.say(board.markdown(mine, details=False))
+        counts: Counter[str] = Counter(record.status for record in mine)
+        if missing := len(names) - len(mine):
+            counts["without a record"] = missing
+        self.say(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+        try:
+            self.say(" ".join(map(str, board.write(board.Contents(reading.records, found), self.results))))
+        except OSError as error:
+            self.say(f"{error}; `bench board {self.results}` makes the boards when there is room")
+            return False
+        return True
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False)

@@ -1,0 +1,1 @@
+"""Hosts, slots, launchers, supervised ranks and leases."""

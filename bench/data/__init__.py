@@ -1,0 +1,1 @@
+"""Examples: tasks, sources, splits, templates, label words and batches."""

@@ -1,8 +1,0 @@
-"""DeepSpeed: the process group, the wrapped module, one step, what is saved. Nothing else imports deepspeed."""
-
-from bench.engine.configuration import DTYPES
-from bench.engine.engine import LINEAR, Engine, restore
-from bench.engine.world import World
-from bench.engine.zero3 import Partitioning, gathered, size
-
-__all__ = ["DTYPES", "LINEAR", "Engine", "Partitioning", "World", "gathered", "restore", "size"]

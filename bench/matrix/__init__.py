@@ -1,0 +1,1 @@
+"""From a YAML file to cells: axes, protocols, ZeRO configurations and hyper-parameter search."""

@@ -1,0 +1,1 @@
+"""Backbones as stacks of layers: families, heads, checkpoints and shapes."""

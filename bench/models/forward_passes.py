@@ -1,0 +1,109 @@
+"""What a model is shown in one pass: a batch, clean and perturbed, each view with its share in the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from bench.models.stack import WORDS, Batch, Below, Edit, Stream
+
+
+class Perturbation(Protocol):
+    """A change of the text entering `depth`: at WORDS, of the word embeddings. Prompts stay as they are."""
+
+    @property
+    def depth(self) -> int: ...
+
+    def __call__(self, text: Tensor) -> Tensor:
+        """[B, T, H] -> [B, T, H]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Adds `delta` [B, T, H]."""
+
+    depth: int
+    delta: Tensor
+
+    def __call__(self, text: Tensor) -> Tensor:
+        return text + self.delta
+
+
+@dataclass(frozen=True)
+class View:
+    """A batch as it is shown: `symmetric_kl` is the divergence from the first view of the pass, both ways."""
+
+    batch: Batch
+    weight: float = 1.0
+    loss: Literal["cross_entropy", "symmetric_kl"] = "cross_entropy"
+    perturbation: Perturbation | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Views of the same T that go through the model as one batch, one below the other.
+
+    One pass and not one for each: a forward and a backward over twice the rows costs less than two, and under ZeRO-3
+    every layer is gathered once.
+    """
+
+    views: tuple[View, ...]
+    below: Below | None = None  # of each view: what lies below all that tells them apart
+    gradient_from: int | None = None  # None: from the method's first trainable depth
+
+    @property
+    def batch(self) -> Batch:
+        batches = [view.batch for view in self.views]
+        return batches[0] if len(batches) == 1 else Batch.joined(batches)
+
+    @property
+    def rows(self) -> list[int]:
+        return [len(view.batch.ids) for view in self.views]
+
+    @property
+    def edit(self) -> Edit:
+        return _PerturbedRows(self.views)
+
+    @property
+    def below_all(self) -> Below | None:
+        return None if self.below is None else self.below.repeated(len(self.views))
+
+
+class Walk(NamedTuple):
+    """A part of what a step costs: a batch on its way through the layers."""
+
+    start: int = WORDS  # the depth it begins at
+    stop: int | None = None  # without a backward to this depth; None: to the loss and back
+    views: int = 1  # rows are so many times those of the batch
+    times: int = 1
+    gradient_from: int | None = None  # the depth that the backward goes down to; None: the method's first trainable
+    text_from: int | None = None  # the depth at which the text itself gets a gradient
+    weights: bool = True  # whether the weights get theirs
+
+
+@dataclass(frozen=True)
+class _PerturbedRows:
+    """An Edit: each view's perturbation on its own rows."""
+
+    views: tuple[View, ...]
+
+    def __call__(self, depth: int, stream: Stream) -> Stream:
+        found = [view.perturbation for view in self.views]
+        if all(one is None or one.depth != depth for one in found):
+            return stream
+        texts = stream.text.split([len(view.batch.ids) for view in self.views])
+        changed = [
+            text if one is None or one.depth != depth else one(text) for text, one in zip(texts, found, strict=True)
+        ]
+        return with_text(stream, torch.cat(changed))
+
+
+def with_text(stream: Stream, text: Tensor) -> Stream:
+    """The stream with another text [B, T, H] behind its prompt."""
+    if stream.prompt_tokens == 0:
+        return stream._replace(states=text)
+    return stream._replace(states=torch.cat([stream.states[:, : stream.prompt_tokens], text], 1))

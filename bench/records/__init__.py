@@ -1,0 +1,1 @@
+"""What cells gave: records, sample cards, published numbers and the environment."""

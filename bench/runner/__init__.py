@@ -1,0 +1,1 @@
+"""Many cells over groups of processes: where each runs, what feeds it, and what is watched."""

@@ -1,0 +1,302 @@
+"""One cell, from its backbone to its Record, run by every rank of a process group together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.cluster.heartbeat import pulse
+from bench.core.seeds import stream_seed
+from bench.data import batches, metrics
+from bench.data.templates import Encoded
+from bench.matrix.cell import Cell
+from bench.methods.tuned_model import Tuned
+from bench.models.forward_passes import Pass
+from bench.models.stack import WORDS
+from bench.profiler import Ledger, PhaseClock, StepClock
+from bench.profiler.clock import quantiles
+from bench.profiler.efficiency import efficiency
+from bench.profiler.flops import Flops, followed
+from bench.records import environment
+from bench.records.record import Cost, Point, Quality, Record, Surfaces
+from bench.records.store import now
+from bench.regularizers import Rewriting, Run
+from bench.training.early_stopping import Selection
+from bench.training.engine import Engine, World, size
+from bench.training.evaluation import Outcomes, outcomes
+from bench.training.feature_cache import Features, open_features
+from bench.training.landscape import measure
+from bench.training.loader import Ahead, Loader, Request, evenly
+from bench.training.setup import Encodings, prepare
+
+WARMUP_STEPS = 5  # not timed
+
+
+class Diverged(Exception):
+    """The loss was not a finite number."""
+
+    def __init__(self, step: int):
+        super().__init__(f"the loss of step {step} is not finite")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running cell tells, on every rank: at the start of each phase, and as often as it evaluates."""
+
+    phase: str
+    step: int
+    steps: int
+
+
+def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record | None:
+    """Trains and measures `cell`; its Record on rank 0, None on the others. Whatever fails, raises.
+
+    `tell` takes a Progress. `clock` knows which phase was running when something raised.
+    """
+    started = now()
+    ledger = Ledger(world.device, world.rank, world.host)
+    with ledger.setup() as made:
+        with clock.phase("load"):
+            tell(Progress("load", 0, 0))  # how many steps epochs are is known when the data is read
+            tuned, encodings = prepare(cell, world.device)
+        planned = cell.resolved(len(encodings.train))
+        with clock.phase("setup"):
+            engine = Engine(tuned, planned, world)
+        made += [engine.tuned, engine.optimizer]
+    try:
+        features = None
+        if cell.feature_cache:
+            tell(Progress("cache", 0, planned.steps))
+            with clock.phase("cache"):
+                features = open_features(cell, engine.tuned, encodings, world)
+        run = _Run(planned, world, engine, encodings, features, clock, ledger, tell)
+        run.train()
+        quality = run.quality()
+        landscape = run.landscape()
+        cost = run.cost()
+        memory = tuple(row for rows in world.gather(ledger.rows) for row in rows)
+        hosts = world.gather(world.host)
+    finally:
+        engine.close()
+    if world.rank != 0:
+        return None
+    return Record(
+        name=cell.name,
+        cell=cell.content(),
+        labels=cell.labels(),
+        status="ok",
+        quality=quality,
+        cost=cost,
+        memory=memory,
+        landscape=landscape,
+        environment=environment.describe(
+            hosts, accelerator(world), torch.get_num_threads(), "deepspeed", run.perturber.form
+        ),
+        started=started,
+        finished=now(),
+    )
+
+
+class _Run:
+    """The loop of one cell and what it measures on the way."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        world: World,
+        engine: Engine,
+        encodings: Encodings,
+        features: Features | None,
+        clock: PhaseClock,
+        ledger: Ledger,
+        tell: Any,
+    ):
+        self.cell, self.world, self.engine, self.encodings = cell, world, engine, encodings
+        self.features, self.loader = features, Loader(encodings, world.device, features)
+        self.clock, self.ledger, self.tell = clock, ledger, tell
+        self.selection = Selection(cell.select == "best_dev", cell.patience)
+        self.every = int(cell.evaluate_every or cell.steps)
+        self.certain = self.selection.certain(cell.steps, self.every)
+        self.steps = StepClock(world.device, min(WARMUP_STEPS, self.certain // 3))
+        self.losses: list[Tensor] = []  # since the last evaluation, on the device
+        self.curve: list[Point] = []
+        self.followed = 0  # the step whose memory is measured
+        texts = [example.texts for example in encodings.splits.train]
+        run = Run(engine.tuned, encodings.vocabulary, cell.kernels, cell.max_length, encodings.templater, texts)
+        self.perturber = cell.regularizer.on(run)
+
+    def train(self) -> None:
+        cell = self.cell
+        torch.manual_seed(stream_seed(cell.seed_of("order"), f"dropout {self.world.rank}"))
+        lengths = [len(example.ids) for example in self.encodings.train]
+        drawn = list(batches.training_batches(lengths, cell.batch_size, cell.steps, cell.seed_of("order")))
+        self.followed = batches.heaviest(drawn[: self.certain], lengths)
+        epochs = [step * cell.batch_size // len(lengths) for step in range(-1, cell.steps)]
+        self.tell(Progress("train", 0, cell.steps))
+        shares = [batches.share(ids, self.world.rank, self.world.size, cell.micro) for ids in drawn]
+        with self.clock.phase("train"), self.loader.ahead(self._requests(shares)) as loaded:
+            self.engine.train()
+            for step, own in enumerate(shares):
+                if cell.regularizer.refreshes and epochs[step] < epochs[step + 1]:
+                    self._refresh()
+                self._step(step, own, loaded)
+                if (step + 1) % self.every == 0 or step + 1 == cell.steps:
+                    self.steps.pause()
+                    self._evaluate_on_dev(step + 1)
+                    if self.selection.over:
+                        break
+                    self.engine.train()
+
+    def _requests(self, steps: list[list[list[int]]]) -> Iterator[Request]:
+        """This rank's micro-batches of every step."""
+        for step, shares in enumerate(steps):
+            for ids in shares:
+                keys = [stream_seed(self.cell.seed_of("order"), f"noise {step} {i}") for i in ids]
+                yield Request(self.encodings.train, ids, keys)
+
+    def _step(self, step: int, shares: list[list[int]], loaded: Ahead) -> None:
+        pulse.tell(step=step + 1)
+        tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
+
+        def work() -> None:
+            self.losses.append(self.engine.step(shown for _ in shares for shown in self._passes(loaded)))
+
+        if step != self.followed:
+            with self.steps.step(tokens, sum(map(len, shares))):
+                work()
+            return
+        self.steps.pause()  # this step is not timed: on a CPU every tensor is followed
+        loaded.settle()  # so that the batches that wait are the same ones each time
+        with self._followed("train", loaded.states):
+            work()
+
+    def _followed(self, phase: str, cached: Iterable[Tensor] = ()) -> AbstractContextManager[Any]:
+        kept = self.selection.state.values()
+        return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept, cached)
+
+    def _passes(self, loaded: Ahead) -> Iterator[Pass]:
+        """What the next micro-batch is trained on."""
+        with self.steps.waiting():
+            one = next(loaded)
+        with self.engine.tuned.knowing(one.batch, one.below):
+            yield from followed(self.perturber.passes(one.batch), self.steps.count)
+
+    def _refresh(self) -> None:
+        """Has every training example perturbed again; the ranks share the work."""
+        assert isinstance(self.perturber, Rewriting)
+        self.steps.pause()
+        with self.clock.phase("attack"):
+            self.perturber.begin()
+            made: dict[int, Encoded] = {}
+            with self.loader.ahead(evenly(self.encodings.train, self.world)) as loaded:
+                for one in loaded:
+                    made |= self.perturber.rewrite(one.batch)
+            self.perturber.keep(self.world.merge(made))
+
+    def _evaluate_on_dev(self, step: int) -> None:
+        losses = self.world.mean(torch.stack(self.losses)).tolist()
+        first = step - len(losses) + 1
+        self.losses.clear()
+        bad = next((first + i for i, loss in enumerate(losses) if loss != loss or abs(loss) == float("inf")), None)
+        if bad is not None:
+            raise Diverged(bad)
+        self.tell(Progress("train", step, self.cell.steps))
+        if self.cell.cost_only:
+            return
+        with self.clock.phase("evaluate"):
+            dev = metrics.mean(self._outcomes(self.encodings.dev).scores(self.cell.task.metrics))
+        self.curve.append(Point(step=step, train_loss=sum(losses) / len(losses), dev=dev))
+        if self.selection.takes(step, dev):
+            with self.clock.phase("save"):
+                self.selection.state = self.engine.state()
+
+    def quality(self) -> Quality | None:
+        """On test with the selected weights; None of random ones, which are evaluated for what it costs."""
+        selection = self.selection
+        self.tell(Progress("evaluate", self.cell.steps, self.cell.steps))
+        with self.clock.phase("evaluate"):
+            if selection.step != selection.last:
+                self.engine.load(selection.state)
+            found = self._outcomes(self.encodings.test, self._followed("evaluate"))
+        if self.cell.cost_only:
+            return None
+        splits, names = self.encodings.splits, self.cell.task.metrics
+        scores = found.scores(names, splits.parts)
+        return Quality(
+            metric=self.cell.task.metric,
+            dev=selection.dev,
+            test=metrics.mean(scores),
+            scores=scores,
+            constant=found.constant(names, splits.parts),
+            selected_step=selection.step,
+            stopped_step=selection.last if selection.last < self.cell.steps else None,
+            outcomes=found.bits,
+            predicted=found.digits,
+            curve=tuple(self.curve),
+            examples={"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)},
+            sample=splits.sample,
+            data=splits.data,
+            origin=splits.origin,
+        )
+
+    def _outcomes(self, examples: list[Encoded], followed: AbstractContextManager[None] | None = None) -> Outcomes:
+        return outcomes(self.engine.tuned, examples, self.loader, self.world, followed)
+
+    def landscape(self) -> Surfaces | None:
+        """Around the selected weights, which `quality` has loaded."""
+        if self.cell.landscape is None:
+            return None
+        self.tell(Progress("landscape", self.cell.steps, self.cell.steps))
+        with self.clock.phase("landscape"):
+            return measure.surfaces(self.cell.landscape, self.cell, self.world, self.engine, self.encodings)
+
+    def _equivalents(self) -> float:
+        tuned = self.engine.tuned
+        layers, features = self.cell.backbone.layers, self.features
+        computed = self.cell.regularizer.equivalents(layers, tuned.first_trainable_depth, trained_share(tuned))
+        return computed - (features.depth / layers if features else 0)  # what all passes share is read, not computed
+
+    def cost(self) -> Cost:
+        clock, features = self.steps, self.features
+        given = features.depth if features else WORDS
+        operations = Flops(self.engine.tuned, self.cell.regularizer).total(clock.batches, given)
+        share = clock.share(operations, self.cell.precision)
+        mine = (clock.tokens, clock.samples, clock.window_seconds, clock.waited_seconds, clock.milliseconds(), share)
+        tokens, samples, seconds, waited, milliseconds, shares = zip(*self.world.gather(mine), strict=True)
+        window = max(seconds)
+        parameters = list(self.engine.tuned.parameters())
+        trainable = list(self.engine.trainable.values())
+        return Cost(
+            steps=self.cell.steps,
+            tokens_per_second=sum(tokens) / window if window else None,
+            samples_per_second=sum(samples) / window if window else None,
+            step_milliseconds=quantiles(max(milliseconds, key=sum)),
+            measured_steps=len(milliseconds[0]),
+            seconds={name: round(value, 3) for name, value in self.clock.seconds.items()},
+            trainable_parameters=sum(map(size, trainable)),
+            total_parameters=sum(map(size, parameters)),
+            checkpoint_bytes=sum(size(p) * p.element_size() for p in trainable),
+            forward_equivalents=None if self.cell.lower_dropout else self._equivalents(),
+            data_wait_share=max(w / s for w, s in zip(waited, seconds, strict=True)) if window else None,
+            feature_cache_bytes=features.bytes if features else None,
+            feature_cache_built=features.built if features else None,
+            **efficiency(shares, len(milliseconds[0]), window)._asdict(),
+        )
+
+
+def trained_share(tuned: Tuned) -> float:
+    """Of the backbone's weights, what it was given included."""
+    sizes = [(size(p), p.requires_grad) for p in tuned.stack.parameters()]
+    return sum(n for n, trains in sizes if trains) / sum(n for n, _ in sizes)
+
+
+def accelerator(world: World) -> str:
+    if world.device.type == "cuda":
+        return torch.cuda.get_device_name(world.device)
+    return world.device.type
