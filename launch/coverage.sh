@@ -15,5 +15,5 @@ for tier in default rest; do
   PYTEST="coverage run -m pytest" bash launch/test.sh $([ "$tier" = default ] || echo "--$tier") || failed=1
   coverage combine --quiet
 done
-python tests/coverage_table.py "$folder/default" "$folder/rest"
+python tests/benchmarks/coverage_table.py "$folder/default" "$folder/rest"
 exit "$failed"

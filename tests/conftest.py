@@ -76,7 +76,7 @@ def one_thread() -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny untrained encoder that knows the built-in language, as a folder of a user's would be."""
     import torch
-    from models import ENCODER
+    from tiny_models import ENCODER
     from transformers import RobertaConfig, RobertaForMaskedLM
 
     from bench.models import toy

@@ -10,10 +10,11 @@ from typing import Any
 import kubernetes
 import pytest
 import yaml
+from places import ROOT
 from pydantic import ValidationError
 from runs import call
 
-FOLDER = Path(__file__).parent.parent / "launch" / "k8s"
+FOLDER = ROOT / "launch" / "k8s"
 DOCUMENTS = [(file.name, one) for file in sorted(FOLDER.glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]
 
 

@@ -6,9 +6,9 @@ import random
 from itertools import combinations, product
 
 import pytest
-from models import MODELS, made
 from pairs import covering
 from tables import MECHANISMS, METHOD_TABLE, MODEL_TYPES
+from tiny_models import MODELS, made
 from tuned_models import CONTRACT, cases, form, mechanism
 
 NEW = {"kind": "new"}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "bench", "ds_configs", "launch", "results", "tests"),
     *("LICENSE", ".gitignore", ".ci"),

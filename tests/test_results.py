@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from bench import board
 from bench.records import sample_cards, store
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from finished import LEAKING, TOKEN, VARIABLES, Finished
 from loopback_hub import Repository, serve
+from places import ROOT
 from safetensors.torch import load_file
 from sample_records import record
 
@@ -39,7 +40,6 @@ from bench.training.feature_cache.store import Store
 from bench.training.feature_cache.store import read as read_shard
 from bench.training.setup import prepare
 
-ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "bench").rglob("*.py"))
 Expand = Callable[..., list[Cell]]
 

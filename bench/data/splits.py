@@ -58,7 +58,7 @@ class Splits:
 # sources
 
 
-def read(task: Task, fewglue: bool = False) -> Examples:
+def read_examples(task: Task, fewglue: bool = False) -> Examples:
     """Every split of `task`, or of its FewGLUE form; read once a process.
 
     InputError names file, line, field, what was found and what was expected.
@@ -139,7 +139,7 @@ def _read_as_bool(task: Task, row: dict[str, Any]) -> bool:
 
 def split(task: Task, regime: Regime, seed: int) -> Splits:
     """The train, dev and test examples of a cell. The k examples of a seed are among its 2k."""
-    found = read(task, regime.fewglue)
+    found = read_examples(task, regime.fewglue)
     train, given = found.splits["train"], found.splits.get("dev", [])
     if given and regime.label in ("full", "fewglue"):
         chosen, dev = list(range(len(train))), []
