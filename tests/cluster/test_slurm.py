@@ -17,7 +17,7 @@ import psutil
 import pytest
 import slurm as real
 import srun
-from places import ROOT
+from places import HELPERS, ROOT
 from runs import wait_for
 from scripted import QUICK, said, saying
 
@@ -49,7 +49,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "scontrol").write_text(SCONTROL)
-    (folder / "srun").write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "tests" / "srun.py"} "$@"\n')
+    (folder / "srun").write_text(f'#!/bin/sh\nexec {sys.executable} {HELPERS / "srun.py"} "$@"\n')
     for file in folder.iterdir():
         file.chmod(0o755)
     for name in [name for name in os.environ if name.startswith("SLURM")]:
