@@ -25,7 +25,7 @@ from sample_records import record
 from bench import board
 from bench.cluster.launchers.base import Group
 from bench.cluster.launchers.deepspeed import DeepSpeed
-from bench.cluster.slots import Place
+from bench.cluster.slots import Allocation
 from bench.core import redaction
 from bench.core.settings import InputError
 from bench.data.templates import tokenizer
@@ -451,11 +451,11 @@ def test_boards_of_hostile_labels_write_their_own_files_only(tmp_path: Path) -> 
 def test_a_folder_that_a_remote_shell_would_take_apart_is_refused(folder: str, tmp_path: Path) -> None:
     """pdsh joins its words for a shell on the other side; here there is no shell, and the folder is one word."""
     work = tmp_path / folder / "group"
-    place = Place((("one", (0, 1)), ("two", (0,))), alone=False)
+    place = Allocation((("one", (0, 1)), ("two", (0,))), exclusive=False)
     group = Group(place, {"one": 2, "two": 2}, work, "10.0.0.1", 29500)
     with pytest.raises(InputError, match="expected a path of letters, digits"):
         DeepSpeed().command(group)
-    here = Group(Place((("localhost", (0,)),), alone=False), {"localhost": 1}, work, "127.0.0.1", 29500)
+    here = Group(Allocation((("localhost", (0,)),), exclusive=False), {"localhost": 1}, work, "127.0.0.1", 29500)
     assert DeepSpeed().command(here)[-1] == str(work)
 
 

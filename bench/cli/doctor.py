@@ -12,14 +12,14 @@ from bench.checks.doctor.examine import examine
 from bench.checks.doctor.findings import Finding
 from bench.cli.terminal import show
 from bench.cluster.hostfile import read_hostfile
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem
 
 FIT, UNFIT = 0, 1  # exit status
 HEAD = ("host", "check", "level", "found", "what to do")
 
 
-def command(hostfile: Path | None, results: Path, clocks: Clocks, as_json: bool) -> int:
+def command(hostfile: Path | None, results: Path, clocks: Timeouts, as_json: bool) -> int:
     """Asks every host, prints what is found; the exit status. InputError when the hostfile is none."""
     slots = read_hostfile(hostfile) if hostfile else {}
     if hostfile and not any(slots.values()):

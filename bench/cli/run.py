@@ -13,7 +13,7 @@ from rich.console import Console
 from bench import board
 from bench.cli.progress import Display
 from bench.cluster import launchers
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.core.settings import InputError, Problem
 from bench.data import sources
@@ -28,7 +28,7 @@ TRIED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """What one `bench run` is asked to do."""
 
     name: str
@@ -41,7 +41,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageResult:
     """How cells ended that ran together."""
 
     complete: bool = False  # every one of them has a record
@@ -49,13 +49,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Where:
+class LaunchTarget:
     """On which hosts, by what, and how long it waits."""
 
     hostfile: Path | None = None
     arguments: tuple[str, ...] = ()
     launcher: str = launchers.DEFAULT
-    clocks: Clocks = Clocks()
+    clocks: Timeouts = Timeouts()
 
     def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
         launcher = launchers.chosen(self.launcher, results)
@@ -66,7 +66,7 @@ class Where:
 class Session:
     console: Console
     results: Path
-    where: Where = field(default_factory=Where)
+    where: LaunchTarget = field(default_factory=LaunchTarget)
     exclusive: Callable[[Cell], bool] = field(default=lambda cell: False)
 
     def run(
@@ -86,18 +86,20 @@ class Session:
         loaded = matrix.load(name)
         cells = loaded.expansion()
         self.exclusive = loaded.alone
-        how = How(loaded.name, retry, limit, dry, preflight, predict, budget)
+        how = RunOptions(loaded.name, retry, limit, dry, preflight, predict, budget)
         waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
-        first = self._stage(cells.first(), how, waiting)
+        first = self._stage(cells.runnable_now(), how, waiting)
         if dry:
             return 0
-        decided, without = cells.decided(self._dev(cells.first())) if cells.decisions and first.complete else ([], [])
+        decided, without = (
+            cells.selected(self._dev(cells.runnable_now())) if cells.decisions and first.complete else ([], [])
+        )
         if cells.decisions and not first.complete:
             self.say(f"{len(cells.decisions)} choices wait for the tuning cells that have no record")
         for title in without:
             self.say(f"nothing to choose from, every candidate failed: {title}")
-        second = self._stage(decided, how) if decided else Stage(done=not cells.decisions)
-        shown = self._finish([*cells.first(), *decided])
+        second = self._stage(decided, how) if decided else StageResult(done=not cells.decisions)
+        shown = self._finish([*cells.runnable_now(), *decided])
         return 0 if first.done and second.done and shown and not without else 1
 
     def _try_results(self) -> None:
@@ -110,7 +112,7 @@ class Session:
             message = f"found {error.strerror}, expected a folder with room in which files can be written"
             raise InputError(str(self.results), [Problem("--results", message)]) from error
 
-    def _stage(self, cells: list[Cell], how: How, waiting: str = "") -> Stage:
+    def _stage(self, cells: list[Cell], how: RunOptions, waiting: str = "") -> StageResult:
         """Runs those of `cells` that have no record."""
         names = {cell.name for cell in cells}
         if how.retry and not how.dry:
@@ -125,9 +127,9 @@ class Session:
         hosts = where.hosts(max(cell.ranks for cell in left)) if left else {}
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
-            for lane, count in Counter(map(where.lane, left)).items():
-                self.say(f"{count} cells: {shlex.join(launch.example(lane, hosts, where))}")
-            return Stage()
+            for request, count in Counter(map(where.request, left)).items():
+                self.say(f"{count} cells: {shlex.join(launch.example(request, hosts, where))}")
+            return StageResult()
         started = True
         if left:
             seen = preconditions.check(left)
@@ -140,7 +142,7 @@ class Session:
             started = self._launch(how.name, left, where, how.preflight)
         found = store.read_all(self.results, {cell.name for cell in cells}).records
         complete = started and len(found) == len(cells)
-        return Stage(complete, complete and all(record.status == "ok" for record in found))
+        return StageResult(complete, complete and all(record.status == "ok" for record in found))
 
     def _dev(self, cells: list[Cell]) -> dict[str, float | None]:
         """The score on dev of each cell; None of what failed."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench.cluster.heartbeat import Beat, Exit
-from bench.cluster.process_group import Running
+from bench.cluster.process_group import ProcessGroup
 from bench.cluster.rank_supervisor import ORDERS, RUN_IS_GONE
 from bench.records.record import Failure, Status
 
@@ -20,16 +20,16 @@ STOPPED = ("stopped", "tracing-stop")  # states of a process that does not run
 
 
 @dataclass(frozen=True)
-class Stall:
+class StallReport:
     """That a group made no progress for too long."""
 
     seconds: float
     beats: list[Beat]  # of its ranks at that time, before they were ended
 
 
-def unreachable(group: Running) -> list[str]:
+def unreachable_hosts(group: ProcessGroup) -> list[str]:
     """Those of its hosts that do not answer, asked some times; takes up to a minute when there are any."""
-    left = list(group.group.place.hosts)
+    left = list(group.group.allocation.hosts)
     for ask in range(ASKS):
         time.sleep(group.clocks.ask_again if ask else 0)
         with ThreadPoolExecutor(len(left)) as pool:
@@ -40,7 +40,7 @@ def unreachable(group: Running) -> list[str]:
     return left
 
 
-def _answers(group: Running, host: str) -> bool:
+def _answers(group: ProcessGroup, host: str) -> bool:
     """One that cannot be asked is not said to be gone."""
     try:
         return group.launcher.reachable(host, group.clocks)
@@ -48,7 +48,7 @@ def _answers(group: Running, host: str) -> bool:
         return True
 
 
-def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) -> tuple[Status, Failure]:
+def failure_of(group: ProcessGroup, cell: str, lost: list[str], stall: StallReport | None) -> tuple[Status, Failure]:
     """Of the cell that was running when the group ended without its record.
 
     `lost`: hosts that do not answer. `stall`: why it was ended; None: it ended itself.
@@ -57,7 +57,7 @@ def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) 
     if lost:
         names = ", ".join(lost)
         return "node_lost", _failure(group, last, None, lost[0], f"no answer from {names}, and no record")
-    if (first := root(group.exits)) is not None:
+    if (first := first_failed_rank(group.exits)) is not None:
         ended = how_ended(first.code)
         if first.out_of_memory:
             ended += " by the kernel, which had no memory left on this host"
@@ -69,12 +69,12 @@ def failure_of(group: Running, cell: str, lost: list[str], stall: Stall | None) 
         beat, what = _blamed(stall.beats)
         why = f"no rank made progress for {stall.seconds:g} s: {what}"
         return "timeout", _failure(group, last, beat.rank if beat else None, beat.host if beat else None, why)
-    return "failed", _failure(group, last, None, None, f"a process ended without a record: {how(group)}")
+    return "failed", _failure(group, last, None, None, f"a process ended without a record: {how_it_ended(group)}")
 
 
-def how(group: Running) -> str:
+def how_it_ended(group: ProcessGroup) -> str:
     """In words: by its guards, else by the first process that DeepSpeed's launcher saw end, else by the launcher."""
-    if (first := root(group.exits)) is not None:
+    if (first := first_failed_rank(group.exits)) is not None:
         return how_ended(first.code)
     if orders := {one.order for one in group.exits if one.order} & set(ORDERS):
         return ", ".join(sorted(orders))
@@ -82,12 +82,12 @@ def how(group: Running) -> str:
     return how_ended(int(named[-1]) if named else group.session.poll())
 
 
-def deserted(group: Running) -> bool:
+def deserted_by_run(group: ProcessGroup) -> bool:
     """Whether its guards ended it because they took this run for gone, which stood still for longer than they wait."""
-    return root(group.exits) is None and any(one.order == RUN_IS_GONE for one in group.exits)
+    return first_failed_rank(group.exits) is None and any(one.order == RUN_IS_GONE for one in group.exits)
 
 
-def root(exits: list[Exit]) -> Exit | None:
+def first_failed_rank(exits: list[Exit]) -> Exit | None:
     """Who ended first, by a signal from outside or without a word: not by the run's order or another rank's end."""
     own = [one for one in exits if not one.order and one.code not in (0, TOLD)]
     return min(own, key=lambda one: (one.code >= 0, one.rank), default=None)
@@ -100,16 +100,16 @@ def how_ended(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def silent(group: Running) -> list[str]:
+def hosts_without_ranks(group: ProcessGroup) -> list[str]:
     """Hosts of which no rank has told anything: there processes do not start."""
     told = {beat.host for beat in group.beats}
-    return [host for host in group.group.place.hosts if host not in told]
+    return [host for host in group.group.allocation.hosts if host not in told]
 
 
-def unmet(group: Running) -> Failure:
+def rendezvous_failure(group: ProcessGroup) -> Failure:
     """Of a group whose ranks all started, and ended before they were together."""
-    hosts = ", ".join(group.group.place.hosts)
-    return _failure(group, None, None, None, f"its ranks on {hosts} did not come together: {how(group)}")
+    hosts = ", ".join(group.group.allocation.hosts)
+    return _failure(group, None, None, None, f"its ranks on {hosts} did not come together: {how_it_ended(group)}")
 
 
 def _blamed(beats: list[Beat]) -> tuple[Beat | None, str]:
@@ -119,15 +119,18 @@ def _blamed(beats: list[Beat]) -> tuple[Beat | None, str]:
             return beat, f"rank {beat.rank} on {beat.host} is stopped"
     at = Counter((beat.cell, beat.phase, beat.step) for beat in beats)
     if len(at) > 1:
-        behind = min(beats, key=lambda beat: (at[beat.cell, beat.phase, beat.step], beat.marks))
+        behind = min(beats, key=lambda beat: (at[beat.cell, beat.phase, beat.step], beat.progress_count))
         return behind, f"rank {behind.rank} on {behind.host} is in {behind.phase or 'start'}, step {behind.step}"
-    if len(marks := {beat.marks for beat in beats}) > 1:
-        behind = min(beats, key=lambda beat: beat.marks)
-        return behind, f"rank {behind.rank} on {behind.host} is behind by {max(marks) - behind.marks} signs of progress"
+    if len(marks := {beat.progress_count for beat in beats}) > 1:
+        behind = min(beats, key=lambda beat: beat.progress_count)
+        return (
+            behind,
+            f"rank {behind.rank} on {behind.host} is behind by {max(marks) - behind.progress_count} signs of progress",
+        )
     return None, "all ranks are in the same place"
 
 
-def _failure(group: Running, last: Beat | None, rank: int | None, host: str | None, why: str) -> Failure:
+def _failure(group: ProcessGroup, last: Beat | None, rank: int | None, host: str | None, why: str) -> Failure:
     return Failure(
         phase=last.phase if last and last.phase else "start",
         rank=rank,

@@ -27,7 +27,7 @@ class Beat(NamedTuple):
     step: int = 0
     steps: int = 0
     trouble: str = ""  # what it waits for, as a disk with no space left for its record
-    marks: int = 0  # signs of progress since it started
+    progress_count: int = 0  # signs of progress since it started
     state: str = ""  # of the process, as psutil has it: running, sleeping, stopped, ...
 
 
@@ -48,11 +48,11 @@ class Pulse:
         descriptor = os.environ.get(PIPE)
         self._pipe = int(descriptor) if descriptor else None
 
-    def tell(self, **fields: Any) -> None:
+    def report(self, **fields: Any) -> None:
         """Fields of a Beat that changed; also a sign of progress."""
         self._write(json.dumps(fields).encode() + b"\n")
 
-    def mark(self) -> None:
+    def count_progress(self) -> None:
         """A sign of progress."""
         self._write(b"\n")
 

@@ -24,8 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from bench.cluster.run_identity import Owner
-from bench.cluster.timeouts import Clocks
+from bench.cluster.run_identity import RunIdentity
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 
 
@@ -35,7 +35,7 @@ class Leases:
     `run` is the run's own folder below results/.run. OSError when the lease or a claim cannot be written.
     """
 
-    def __init__(self, results: Path, run: Path, clocks: Clocks):
+    def __init__(self, results: Path, run: Path, clocks: Timeouts):
         self.folder = results / ".run" / "claims"
         self.lease = run / "lease"
         self._pause = clocks.touch
@@ -48,7 +48,7 @@ class Leases:
 
     def __enter__(self) -> Leases:
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write(self.lease, json.dumps(asdict(Owner.here(self.lease.parent.name))))
+        files.write(self.lease, json.dumps(asdict(RunIdentity.here(self.lease.parent.name))))
         self._thread.start()
         self._end_leases()
         self.tidy()
@@ -92,7 +92,7 @@ class Leases:
         lease."""
         claim = self._mine.pop(cell, None)
         with contextlib.suppress(OSError):
-            if claim is not None and files.same(claim, self.lease):
+            if claim is not None and files.same_file(claim, self.lease):
                 claim.unlink()
 
     def holder(self, cell: str) -> str | None:
@@ -122,7 +122,7 @@ class Leases:
         of beside those of this run, whose memory they take."""
         for lease in self.lease.parent.parent.glob("*/lease"):
             with contextlib.suppress(OSError, ValueError, TypeError):
-                if Owner(**json.loads(lease.read_bytes())).ended():
+                if RunIdentity(**json.loads(lease.read_bytes())).ended():
                     lease.unlink()
 
     def _listing(self) -> dict[str, dict[int, os.DirEntry[str]]]:
@@ -150,14 +150,14 @@ class Leases:
         except OSError as error:
             return f"unknown ({error.strerror})"  # nothing is taken over from who cannot be read
         try:
-            owner = Owner(**json.loads(content))
+            owner = RunIdentity(**json.loads(content))
         except (ValueError, TypeError):
             return None if self._unchanged(claim.name, changed) else "unknown (no lease of this version)"
         if owner.run == self.lease.parent.name or owner.ended() or self._closed(owner):
             return None
         return None if self._unchanged(owner.run, changed) else str(owner)
 
-    def _closed(self, owner: Owner) -> bool:
+    def _closed(self, owner: RunIdentity) -> bool:
         """Whether a run's folder or its lease was removed. Its name is known from a claim, so the lease was there."""
         try:
             os.stat(self.lease.parent.parent / Path(owner.run).name / "lease")

@@ -23,7 +23,7 @@ READ_SECONDS = 0.004  # that reading what one rank tells may take on a slow disk
 HERE = "localhost"  # the host of a run without a hostfile
 
 
-class Running:
+class ProcessGroup:
     """A group from its start to its end."""
 
     def __init__(self, group: Group, launcher: Launcher, module: str, lease: Path, head: Mapping[str, Any]):
@@ -31,20 +31,25 @@ class Running:
         self.group, self.launcher, self.work, self.clocks = group, launcher, group.work, group.clocks
         self.beats: list[Beat] = []
         self.exits: list[Exit] = []
-        self.news = self.exited = time.monotonic()  # when a rank made progress, and when the first of them ended
-        self.looked, self.seen = float("-inf"), time.monotonic()  # when a look began and when the last one was over
+        self.last_progress_at = self.first_exit_at = (
+            time.monotonic()
+        )  # when a rank made progress, and when the first of them ended
+        self.last_poll_at, self.last_seen_at = (
+            float("-inf"),
+            time.monotonic(),
+        )  # when a look began and when the last one was over
         described = {
             "module": module,
             "launcher": launcher.name,
-            "ranks": group.place.ranked,
-            "alone": group.place.alone,
+            "ranks": group.allocation.ranked,
+            "alone": group.allocation.exclusive,
             "slots": dict(group.slots),
             "address": group.address,
             "port": group.port,
             "arguments": group.arguments,
             "lease": str(lease),
             "clocks": asdict(group.clocks),
-            "devices": os.environ.get("CUDA_VISIBLE_DEVICES") if group.place.hosts == (HERE,) else None,
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES") if group.allocation.hosts == (HERE,) else None,
             "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone
             **head,
         }
@@ -65,21 +70,21 @@ class Running:
                 queue.truncate(length)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Takes in what the ranks have told; of many, less often."""
-        ranks = self.group.place.ranks
-        if time.monotonic() < self.looked + ranks * READ_SECONDS:
+        ranks = self.group.allocation.ranks
+        if time.monotonic() < self.last_poll_at + ranks * READ_SECONDS:
             return
-        self.looked = time.monotonic()
+        self.last_poll_at = time.monotonic()
         beats = heartbeat.read(self.work, ranks)
-        before, self.seen = self.seen, time.monotonic()
-        if [beat.marks for beat in beats] != [beat.marks for beat in self.beats]:
-            self.news = self.seen
+        before, self.last_seen_at = self.last_seen_at, time.monotonic()
+        if [beat.progress_count for beat in beats] != [beat.progress_count for beat in self.beats]:
+            self.last_progress_at = self.last_seen_at
         else:
-            self.news += max(0.0, self.seen - before - self.clocks.still)
+            self.last_progress_at += max(0.0, self.last_seen_at - before - self.clocks.still)
         self.beats = beats
         if len(exits := heartbeat.read_exits(self.work, beats)) > len(self.exits):
-            self.exited = self.exited if self.exits else time.monotonic()
+            self.first_exit_at = self.first_exit_at if self.exits else time.monotonic()
             self.exits = exits
 
     @property
@@ -90,7 +95,7 @@ class Running:
     @property
     def over(self) -> bool:
         """Whether nothing more is to be expected of it: it ended, or ranks failed and the others had time to tell."""
-        waited = time.monotonic() - self.exited > self.clocks.end
+        waited = time.monotonic() - self.first_exit_at > self.clocks.end
         return self.session.poll() is not None or (self.failing and waited)
 
     def stop(self, why: str) -> None:
@@ -102,11 +107,11 @@ class Running:
     def end(self, lost: Sequence[str] = ()) -> None:
         """Until it has ended, on all hosts but those that are `lost`. Its variables go: secrets may be among them."""
         self.stop("the run is done with it")
-        self.session.end(0 if set(self.group.place.hosts) <= set(lost) else self.clocks.end)
+        self.session.end(0 if set(self.group.allocation.hosts) <= set(lost) else self.clocks.end)
         end = time.monotonic() + self.clocks.end
         while True:
-            self.looked = float("-inf")
-            self.look()
+            self.last_poll_at = float("-inf")
+            self.poll()
             left = [beat for beat in self.beats if beat.state != heartbeat.ENDED and beat.host not in lost]
             if not left or self.launcher.ends_by_signal(self.group) or time.monotonic() > end:
                 break

@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
 LOOK_SECONDS = 0.05  # between two looks at what has to end, which a look costs nothing
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -19,7 +19,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Session:
     """What starts the ranks of a group here, in a session of its own with all that it starts."""
 
-    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str], clocks: Clocks):
+    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str], clocks: Timeouts):
         self._clocks = clocks
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
@@ -42,7 +42,7 @@ class Session:
 
     def end(self, seconds: float) -> None:
         """What is left of the session has so long to end by itself, then it is killed."""
-        with deaf():
+        with ignore_stop_signals():
             if not self._wait(seconds):
                 self.signal(signal.SIGKILL)
                 self._wait(self._clocks.killed)
@@ -72,7 +72,7 @@ def stop_on_signals() -> None:
 
 
 @contextlib.contextmanager
-def deaf() -> Generator[None, None, None]:
+def ignore_stop_signals() -> Generator[None, None, None]:
     """A second Ctrl-C must not leave ranks behind."""
     before = [signal.signal(one, signal.SIG_IGN) for one in STOPS]
     try:

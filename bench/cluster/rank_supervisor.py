@@ -25,8 +25,8 @@ import psutil
 
 from bench.cluster import heartbeat
 from bench.cluster.heartbeat import Beat, Exit
-from bench.cluster.run_identity import Owner
-from bench.cluster.timeouts import Clocks
+from bench.cluster.run_identity import RunIdentity
+from bench.cluster.timeouts import Timeouts
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
 LAUNCHER_IS_GONE, RUN_IS_GONE = "its launcher is gone", "the run that started it is gone"
@@ -39,7 +39,7 @@ def main() -> None:
     work = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     group = json.loads((work / "group.json").read_text("utf-8"))
     variables = _variables(group, os.environ)
-    sys.exit(Guard(work, group, variables).run(sys.argv[1:]))
+    sys.exit(RankSupervisor(work, group, variables).run(sys.argv[1:]))
 
 
 def _variables(group: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, str]:
@@ -70,12 +70,12 @@ def _devices(usable: str | None, slots: Sequence[int]) -> str:
     return ",".join(known[one] if one < len(known) else str(one) for one in slots)
 
 
-class Guard:
+class RankSupervisor:
     """Of one rank."""
 
     def __init__(self, work: Path, group: Mapping[str, Any], variables: dict[str, str]):
         self.work, self.module, self.variables = work, str(group["module"]), variables
-        self.clocks = Clocks(**group["clocks"])
+        self.clocks = Timeouts(**group["clocks"])
         self.lease = Lease(Path(group["lease"]), round(self.clocks.orphan / self.clocks.beat))
         self.parent = os.getppid()
         rank = int(variables["RANK"])
@@ -131,7 +131,7 @@ class Guard:
                 *lines, rest = (rest + content).split(b"\n")
                 for line in lines:
                     fields = json.loads(line) if line else {}
-                    self.beat = self.beat._replace(marks=self.beat.marks + 1, **fields)
+                    self.beat = self.beat._replace(marks=self.beat.progress_count + 1, **fields)
         return rest
 
     def _order(self) -> str:
@@ -153,7 +153,7 @@ class Lease:
 
     def __init__(self, file: Path, most: int):
         self.file, self.most = file, most  # looks at it for which it may stay as it is
-        self.owner: Owner | None = None
+        self.owner: RunIdentity | None = None
         self.changed, self.looks = 0, 0  # when it was touched last, and how often it was seen like that
 
     def gone(self) -> bool:
@@ -162,7 +162,7 @@ class Lease:
         try:
             with self.file.open("rb") as file:
                 changed = os.fstat(file.fileno()).st_mtime_ns
-                self.owner = self.owner or Owner(**json.load(file))
+                self.owner = self.owner or RunIdentity(**json.load(file))
         except FileNotFoundError:
             return True
         except OSError:

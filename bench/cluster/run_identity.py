@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Owner:
+class RunIdentity:
     """The process of a run, as its lease names it."""
 
     run: str  # the name of its folder
@@ -22,7 +22,7 @@ class Owner:
     namespace: str | None  # in which the pid counts
 
     @classmethod
-    def here(cls, run: str) -> Owner:
+    def here(cls, run: str) -> RunIdentity:
         """This process."""
         try:
             user = getpass.getuser()

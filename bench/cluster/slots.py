@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Lane:
+class SlotRequest:
     """Cells that the same groups can serve."""
 
     ranks: int
@@ -18,11 +18,11 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Place:
+class Allocation:
     """The slots of one group."""
 
     slots: tuple[tuple[str, tuple[int, ...]], ...]  # of each host, in the order of ranks
-    alone: bool = False  # nobody else gets slots of its hosts
+    exclusive: bool = False  # nobody else gets slots of its hosts
 
     @property
     def ranks(self) -> int:
@@ -38,7 +38,7 @@ class Place:
         return [(host, slot) for host, slots in self.slots for slot in slots]
 
 
-class Pool:
+class SlotPool:
     """The slots of all hosts."""
 
     def __init__(self, hosts: Mapping[str, int]):
@@ -55,50 +55,50 @@ class Pool:
         """Slots that groups have, with those kept free around exclusive ones."""
         return self.total - sum(map(len, self.open.values()))
 
-    def possible(self, lane: Lane) -> bool:
+    def possible(self, request: SlotRequest) -> bool:
         """Whether a group would have a place if all slots were free."""
-        return lane.ranks <= self.total
+        return request.ranks <= self.total
 
-    def order(self, lanes: Iterable[Lane]) -> list[Lane]:
+    def order(self, requests: Iterable[SlotRequest]) -> list[SlotRequest]:
         """What is hardest to place comes first: the rest fills what it leaves.
 
         Groups that are alone need whole hosts. Were they before wider ones, those would never again find as many hosts
         free at one time, and would come last.
         """
-        return sorted(lanes, key=lambda lane: (-self._width(lane), not lane.exclusive))
+        return sorted(requests, key=lambda request: (-self._width(request), not request.exclusive))
 
-    def _width(self, lane: Lane) -> int:
+    def _width(self, request: SlotRequest) -> int:
         """Slots that a group has or keeps free."""
-        largest = sorted(self.hosts.values(), reverse=True)[: self._needed(lane.ranks)]
-        return sum(largest) if lane.exclusive else lane.ranks
+        largest = sorted(self.hosts.values(), reverse=True)[: self._needed(request.ranks)]
+        return sum(largest) if request.exclusive else request.ranks
 
-    def place(self, lane: Lane) -> Place | None:
+    def allocate(self, request: SlotRequest) -> Allocation | None:
         """Takes slots for one group; None while there are none."""
         slots: list[tuple[str, tuple[int, ...]]] = []
-        left = lane.ranks
-        for host in self._chosen(lane):
+        left = request.ranks
+        for host in self._chosen(request):
             taken = sorted(self.open[host])[:left]
             left -= len(taken)
             slots.append((host, tuple(taken)))
-            self.open[host] -= self.open[host] if lane.exclusive else set(taken)
-        return Place(tuple(slots), lane.exclusive) if slots else None
+            self.open[host] -= self.open[host] if request.exclusive else set(taken)
+        return Allocation(tuple(slots), request.exclusive) if slots else None
 
-    def _chosen(self, lane: Lane) -> list[str]:
+    def _chosen(self, request: SlotRequest) -> list[str]:
         """The host with just enough slots open; before it the most open ones, where one host is not enough.
 
         As few as an empty pool would need, or none. Of equal ones the first of the hostfile.
         """
         open_ = {host: len(slots) for host, slots in self.open.items()}
-        if lane.exclusive:
+        if request.exclusive:
             open_ = {host: count for host, count in open_.items() if count == self.hosts[host]}
         chosen: list[str] = []
-        left = lane.ranks
+        left = request.ranks
         while left > 0 and open_:
             enough = [host for host in open_ if open_[host] >= left]
             host = min(enough, key=lambda one: open_[one]) if enough else max(open_, key=lambda one: open_[one])
             left -= open_.pop(host)
             chosen.append(host)
-        return chosen if left <= 0 and len(chosen) <= self._needed(lane.ranks) else []
+        return chosen if left <= 0 and len(chosen) <= self._needed(request.ranks) else []
 
     def _needed(self, ranks: int) -> int:
         """How many hosts so many ranks need when all slots are open."""
@@ -110,12 +110,12 @@ class Pool:
             count += 1
         return count
 
-    def free(self, place: Place) -> None:
+    def free(self, place: Allocation) -> None:
         """Gives back what `place` took; not of a host that was lost meanwhile."""
         for host, slots in place.slots:
             if host in self.open:
                 assert not self.open[host] & set(slots), f"slots {slots} of {host} are free already"
-                self.open[host] |= set(range(self.hosts[host])) if place.alone else set(slots)
+                self.open[host] |= set(range(self.hosts[host])) if place.exclusive else set(slots)
 
     def lose(self, host: str) -> None:
         """Sets a host aside."""

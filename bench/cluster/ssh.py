@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.cluster.network_interfaces import addresses_of, is_here, is_loopback, own_address
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
 # first, since the first value that ssh gets counts; ssh takes whole seconds, and what it starts has a limit of its own
 NO_QUESTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
@@ -73,12 +73,12 @@ def run_here(command: Sequence[str], seconds: float, stdin: str = "") -> Done:
         return Done(code, out.read().decode(errors="replace"), error.read().decode(errors="replace"))
 
 
-def reachable(host: str, clocks: Clocks) -> bool:
+def reachable(host: str, clocks: Timeouts) -> bool:
     """Whether `host` runs commands of ours without a password; this machine does."""
     return is_here(host, clocks.resolve) or run_on(host, ["true"], clocks.reach).code == 0
 
 
-def address_of(host: str, clocks: Clocks) -> str:
+def address_of(host: str, clocks: Timeouts) -> str:
     """Where the other hosts reach `host`: what its name resolves to.
 
     If that is loopback, as the own name often is, an address of this machine's: of the interface that

@@ -17,7 +17,7 @@ FACTORS = (0.01, 1000.0)  # that BENCH_CLOCKS may name
 
 
 @dataclass(frozen=True)
-class Clocks:
+class Timeouts:
     """All fields are in seconds. ValueError where two of them do not go together; a line names each fault."""
 
     # of a run
@@ -65,9 +65,9 @@ class Clocks:
         if wrong := [*self._no_seconds()] or [*self._at_odds()]:
             raise ValueError("\n".join(wrong))
 
-    def scaled(self, factor: float) -> Clocks:
+    def scaled(self, factor: float) -> Timeouts:
         """All of them times `factor`."""
-        return Clocks(**{name: value * factor for name, value in vars(self).items()})
+        return Timeouts(**{name: value * factor for name, value in vars(self).items()})
 
     def _no_seconds(self) -> Iterator[str]:
         for name, value in vars(self).items():
@@ -101,7 +101,7 @@ RULES = (
 )
 
 
-def chosen(environment: Mapping[str, str], timeout: float | None = None) -> Clocks:
+def chosen(environment: Mapping[str, str], timeout: float | None = None) -> Timeouts:
     """What BENCH_CLOCKS says, a factor for all or a JSON object of fields; `timeout` counts more than it does.
 
     InputError when it says neither.
@@ -111,16 +111,16 @@ def chosen(environment: Mapping[str, str], timeout: float | None = None) -> Cloc
     own = {} if timeout is None else {"timeout": timeout}
     text = environment.get(VARIABLE, "")
     try:
-        return replace(_read(text) if text else Clocks(), **own)
+        return replace(_read(text) if text else Timeouts(), **own)
     except ValueError as error:
         problems = [Problem(VARIABLE, line) for line in str(error).splitlines()]
         raise InputError("environment", problems) from error
 
 
-def _read(text: str) -> Clocks:
+def _read(text: str) -> Timeouts:
     from bench.core.settings import shown, unknown
 
-    names = [one.name for one in fields(Clocks)]
+    names = [one.name for one in fields(Timeouts)]
     least, most = FACTORS
     example = '{"lease": 300}'
     neither = f"found {shown(text)}, expected a factor from {least:g} to {most:g}, or fields as {example}"
@@ -131,7 +131,7 @@ def _read(text: str) -> Clocks:
     if isinstance(value, dict):
         if strange := [name for name in value if name not in names]:
             raise ValueError("\n".join(f"unknown field: {unknown(name, names)}" for name in strange))
-        return Clocks(**value)
+        return Timeouts(**value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ValueError(neither)
-    return Clocks().scaled(value)
+    return Timeouts().scaled(value)

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 # errors of a disk that may be written again later: it is full, mounted read-only, or away for a while
-PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+TRANSIENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent
 # what is shipped beside the package -> where a checkout has it
@@ -41,7 +41,7 @@ def cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "promptzero"
 
 
-def named(text: str) -> Path:
+def expand_path(text: str) -> Path:
     """What a matrix names: with `~` and variables filled in. ValueError where no record could hold the name."""
     filled = os.path.expanduser(os.path.expandvars(text))
     if "\0" in filled or filled.encode("utf-8", "replace").decode() != filled:
@@ -121,11 +121,11 @@ def link(source: Path, name: Path) -> bool:
     try:
         os.link(source, name)
     except FileExistsError:
-        return same(source, name)  # NFS may lose the answer to a link that was made, and ask again
+        return same_file(source, name)  # NFS may lose the answer to a link that was made, and ask again
     return True
 
 
-def there(path: Path) -> bool:
+def exists_uncached(path: Path) -> bool:
     """Whether it is a file. Its folder is opened, at which NFS looks anew: else what was looked for in vain before may
     stay unseen for a minute."""
     with contextlib.suppress(FileNotFoundError):
@@ -133,7 +133,7 @@ def there(path: Path) -> bool:
     return path.is_file()
 
 
-def same(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
     """Whether two names are of one file. They are opened, at which NFS looks anew."""
     try:
         with one.open("rb") as first, other.open("rb") as second:

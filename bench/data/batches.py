@@ -70,12 +70,12 @@ def collate(
     return Batch(
         ids=padded([example.ids for example in examples], pad),
         text_mask=padded([np.ones_like(example.ids) for example in examples], 0).bool(),
-        eligible=padded([example.eligible for example in examples], 0).bool(),
+        perturbable_mask=padded([example.perturbable for example in examples], 0).bool(),
         segments=padded([example.segments for example in examples], 0),
         answer=torch.tensor([example.answer for example in examples]),
         labels=torch.tensor([example.label for example in examples]),
-        keys=torch.tensor(keys),
-        index=torch.tensor(index),
+        noise_seeds=torch.tensor(keys),
+        example_ids=torch.tensor(index),
     ).to(device)
 
 
@@ -84,9 +84,9 @@ def rows(batch: Batch, ids: torch.Tensor) -> dict[int, Encoded]:
     made: dict[int, Encoded] = {}
     plain = replace(batch, ids=ids).to(torch.device("cpu"))
     for i, length in enumerate(plain.text_mask.sum(1).tolist()):
-        made[int(plain.index[i])] = Encoded(
+        made[int(plain.example_ids[i])] = Encoded(
             ids=plain.ids[i, :length].numpy(),
-            eligible=plain.eligible[i, :length].long().numpy(),
+            perturbable=plain.perturbable_mask[i, :length].long().numpy(),
             segments=plain.segments[i, :length].numpy(),
             answer=int(plain.answer[i]),
             label=int(plain.labels[i]),

@@ -25,7 +25,7 @@ TEMPLATE = -1  # whose a token is that is no field's: the template's, or special
 @dataclass(frozen=True)
 class Encoded:
     ids: np.ndarray  # [T] int64
-    eligible: np.ndarray  # [T] int64: 1 on tokens of a field
+    perturbable: np.ndarray  # [T] int64: 1 on tokens of a field
     segments: np.ndarray  # [T] int64
     answer: int  # position
     label: int
@@ -161,7 +161,7 @@ class Templater:
         masked = self.form == "masked" and not self.plain
         return Encoded(
             ids=np.array(encoding.ids[:length]),
-            eligible=self.perturbed[owners[:length]],
+            perturbable=self.perturbed[owners[:length]],
             segments=np.array(encoding.type_ids[:length]),
             answer=int(np.flatnonzero(owners == self.owned.index("mask"))[0]) if masked else length - 1,
             label=label,

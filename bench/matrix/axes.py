@@ -15,7 +15,7 @@ from bench.matrix.cell import Cell, compose_name, identity_json, slug
 from bench.matrix.field_parsers import parser
 from bench.matrix.protocols import PROTOCOLS, facts, place
 
-FILLED = ("method", "regularizer")  # read once a protocol has filled in what a matrix leaves open
+PROTOCOL_FIELDS = ("method", "regularizer")  # read once a protocol has filled in what a matrix leaves open
 LENGTH = ("steps", "epochs")  # of which a cell has one
 SETS = ("vary",)  # a value of these is a list
 OPTIONAL = {name for name, info in Cell.model_fields.items() if not info.is_required() and info.default is None}
@@ -23,7 +23,7 @@ SETTABLE = tuple(name for name in Cell.model_fields if name != "tuning")
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class RawValue:
     """What a matrix has for one field, before it is read."""
 
     raw: Any
@@ -35,11 +35,11 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class ParsedValue:
     """One value of one field, and where the file has it."""
 
     value: Any
-    given: Given
+    given: RawValue
 
     @property
     def path(self) -> str:
@@ -56,21 +56,21 @@ class Choice:
 
 MOST = 1_000_000  # cells of a matrix
 FEWER = f"expected {MOST:,} at most"
-NO_EPOCHS = Given(None, "epochs")
-Block = dict[str, list[Given]]  # a product: the axes, or one entry of include
-Choices = dict[str, Choice]
+NO_EPOCHS = RawValue(None, "epochs")
+Block = dict[str, list[RawValue]]  # a product: the axes, or one entry of include
+Choices = dict[str, ParsedValue]
 
 
-class Reader:
+class AxisReader:
     """Reads each value once, and keeps what is wrong."""
 
     def __init__(self) -> None:
         self.problems: dict[Problem, None] = {}
-        self._read: dict[tuple[str, int, str], Choice] = {}
-        self._kept: list[Given] = []  # so that no id is taken again
-        self._filled_in: dict[str, Given] = {}  # by protocol and field
+        self._read: dict[tuple[str, int, str], ParsedValue] = {}
+        self._kept: list[RawValue] = []  # so that no id is taken again
+        self._filled_in: dict[str, RawValue] = {}  # by protocol and field
 
-    def read(self, name: str, given: Given, raw: Any = None) -> Choice:
+    def read(self, name: str, given: RawValue, raw: Any = None) -> ParsedValue:
         """`raw`: in place of what is given."""
         key = (name, id(given), "" if raw is None else json.dumps(raw, sort_keys=True, default=str))
         if key not in self._read:
@@ -78,13 +78,13 @@ class Reader:
             plain = given.raw if raw is None else raw
             value = plain if isinstance(plain, Settings) else parser(name)(plain, given.path, found)
             self.problems.update(dict.fromkeys(found))
-            self._read[key] = Choice(value, given)
+            self._read[key] = ParsedValue(value, given)
             self._kept.append(given)
         return self._read[key]
 
     def check(self, block: Block) -> None:
         """Reads all of `block` that no protocol fills up."""
-        later = FILLED if any(given.raw is not None for given in block["protocol"]) else ()
+        later = PROTOCOL_FIELDS if any(given.raw is not None for given in block["protocol"]) else ()
         for name, several in block.items():
             if name not in later:
                 for given in several:
@@ -97,7 +97,7 @@ class Reader:
             if choices is not None:
                 yield choices
 
-    def _choices(self, given: dict[str, Given]) -> Choices | None:
+    def _choices(self, given: dict[str, RawValue]) -> Choices | None:
         protocol = self.read("protocol", given["protocol"]).value
         if given["epochs"].raw is not None and given["steps"].own:
             general = [given[name].path.startswith("defaults.") for name in LENGTH]
@@ -113,13 +113,13 @@ class Reader:
         bad = any(name not in OPTIONAL or given[name].raw is not None for name in unread)
         return None if bad else made
 
-    def _filled(self, protocol: str, given: dict[str, Given]) -> tuple[dict[str, Given], dict[str, Any]]:
+    def _filled(self, protocol: str, given: dict[str, RawValue]) -> tuple[dict[str, RawValue], dict[str, Any]]:
         """What is given, with the protocol's values for whole fields left open; what it makes of parts left open."""
         backbone, task = (self.read(name, given[name]).value for name in ("backbone", "task"))
         if backbone is None or task is None:
             return given, {}
         known = facts(backbone, task, given["method"].raw, given["regularizer"].raw)
-        whole: dict[str, Given] = dict(given)
+        whole: dict[str, RawValue] = dict(given)
         parts: dict[str, Any] = {}
         own_length = given["steps"].own or given["epochs"].own
         for path, value in PROTOCOLS[protocol].values(known).items():
@@ -129,7 +129,7 @@ class Reader:
                 parts[field] = _with(raw if isinstance(raw, Mapping) else {"kind": raw}, keys, value)
             elif not given[field].own and not (own_length and field in LENGTH):
                 key = f"{protocol} {field} {value}"
-                whole[field] = self._filled_in.setdefault(key, Given(value, f"{field} of protocol {protocol}"))
+                whole[field] = self._filled_in.setdefault(key, RawValue(value, f"{field} of protocol {protocol}"))
         return whole, parts
 
 
@@ -153,7 +153,7 @@ def make(choices: Choices, **changed: Any) -> Cell:
     return cell
 
 
-def givens(fields: Mapping[str, object], path: str, problems: list[Problem], own: bool = True) -> Block:
+def raw_values(fields: Mapping[str, object], path: str, problems: list[Problem], own: bool = True) -> Block:
     """Per field what it may be: a list gives several values, anything else one."""
     made: Block = {}
     for name, raw in fields.items():
@@ -177,10 +177,10 @@ def _several(name: str, raw: object) -> list[Any] | None:
     return raw
 
 
-def _candidates(name: str, raw: object, path: str, problems: list[Problem], own: bool) -> list[Given]:
+def _candidates(name: str, raw: object, path: str, problems: list[Problem], own: bool) -> list[RawValue]:
     """A method whose recipe lists values, or a regularizer that does: one for each combination of them."""
-    if name not in FILLED or not isinstance(raw, Mapping):
-        return [Given(raw, path, own)]
+    if name not in PROTOCOL_FIELDS or not isinstance(raw, Mapping):
+        return [RawValue(raw, path, own)]
     mapping: dict[str, Any] = dict(raw)
     holder, here = mapping, path
     if name == "method":
@@ -191,18 +191,18 @@ def _candidates(name: str, raw: object, path: str, problems: list[Problem], own:
         if not values:
             problems.append(Problem(f"{here}.{key}", "found an empty list, expected at least one value"))
     if not lists:
-        return [Given(raw, path, own)]
+        return [RawValue(raw, path, own)]
     if (count := math.prod(map(len, lists.values()))) > MOST:
         problems.append(Problem(here, f"found {count:,} combinations to choose from, {FEWER}"))
-        return [Given(raw, path, own)]
-    made: list[Given] = []
+        return [RawValue(raw, path, own)]
+    made: list[RawValue] = []
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
         label = " ".join(f"{key}={_number(value)}" for key, value in chosen.items())
         full = {**holder, **chosen}
         one = {**mapping, "recipe": full} if name == "method" else full
         whole = json.dumps(mapping, sort_keys=True, default=str)
-        made.append(Given(one, path, own, label, whole, f"{here}.{next(iter(lists))}"))
+        made.append(RawValue(one, path, own, label, whole, f"{here}.{next(iter(lists))}"))
     return made
 
 

@@ -30,7 +30,7 @@ from bench.records.store import now
 from bench.regularizers import Regularizer, class_of
 
 
-class Tuned(Settings):
+class SearchRole(Settings):
     """What a cell has to do with a choice of hyper-parameters on dev; see bench.matrix.hyperparameter_search."""
 
     role: Literal["tune", "report"]
@@ -71,7 +71,7 @@ class Cell(Settings):
     protocol: str | None = (
         None  # the recipe of a paper that fills in what a matrix leaves open; see bench.matrix.protocols
     )
-    tuning: Tuned | None = None  # set where a matrix has hyper-parameters to choose from
+    tuning: SearchRole | None = None  # set where a matrix has hyper-parameters to choose from
 
     @functools.cached_property
     def name(self) -> str:
@@ -200,7 +200,7 @@ def rebuild(content: dict[str, Any]) -> Cell:
         "head": HEADS[content["head"]["kind"]],
         "zero": Zero,
         "landscape": Landscape,
-        "tuning": Tuned,
+        "tuning": SearchRole,
     }
     made: dict[str, Any] = {
         name: parts[name].model_validate(value) if name in parts and value is not None else value

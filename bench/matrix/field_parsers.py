@@ -99,7 +99,7 @@ def parse_zero(value: object, path: str, problems: list[Problem]) -> Zero | None
         problems.append(Problem(path, f"{unknown(value, names)}, or {{path: a DeepSpeed configuration}}"))
         return None
     try:
-        file = files.named(str(file))
+        file = files.expand_path(str(file))
         config = read_json(file)
         fault = zero_config.fault(config)
     except UNREADABLE as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.matrix.axes import Choices, make
-from bench.matrix.cell import Cell, Tuned, digest
+from bench.matrix.cell import Cell, SearchRole, digest
 from bench.records.model_selection import best
 
 # what changes costs alone: a tuning cell has the first of their values
@@ -47,12 +47,12 @@ class Expansion:
     fixed: dict[str, Cell] = field(default_factory=dict[str, Cell])
     decisions: dict[str, Decision] = field(default_factory=dict[str, Decision])
 
-    def first(self) -> list[Cell]:
+    def runnable_now(self) -> list[Cell]:
         """What can run before anything is decided."""
         tune = [cell for one in self.decisions.values() for c in one.candidates.values() for cell in c.tune.values()]
         return list({cell.name: cell for cell in [*self.fixed.values(), *tune]}.values())
 
-    def decided(self, dev: Mapping[str, float | None]) -> tuple[list[Cell], list[str]]:
+    def selected(self, dev: Mapping[str, float | None]) -> tuple[list[Cell], list[str]]:
         """The cells that report what was chosen, and the titles of what could not be."""
         cells: list[Cell] = []
         without: list[str] = []
@@ -64,12 +64,12 @@ class Expansion:
                 cells += decision.candidates[label].report.values()
         return cells, without
 
-    def every(self) -> list[Cell]:
+    def all_cells(self) -> list[Cell]:
         """One of all that may run: the cells that report are those of the first candidates."""
         report = [
             cell for one in self.decisions.values() for cell in next(iter(one.candidates.values())).report.values()
         ]
-        return [*self.first(), *report]
+        return [*self.runnable_now(), *report]
 
 
 class Expander:
@@ -90,10 +90,10 @@ class Expander:
         first = self._neutral.setdefault(key, {name: choices[name] for name in NEUTRAL})
         decision = self.made.decisions.setdefault(key, Decision(_title(choices)))
         if label not in decision.candidates:
-            tuned = Tuned(role="tune", setting=key, candidate=label, seeds=self.seeds)
+            tuned = SearchRole(role="tune", setting=key, candidate=label, seeds=self.seeds)
             cells = (make({**choices, **first}, tuning=tuned, seed=seed, landscape=None) for seed in self.seeds)
             decision.candidates[label] = Candidate({cell.name: cell for cell in cells})
-        report = make(choices, tuning=Tuned(role="report", setting=key, candidate=label, seeds=self.seeds))
+        report = make(choices, tuning=SearchRole(role="report", setting=key, candidate=label, seeds=self.seeds))
         self.check(choices, report)
         decision.candidates[label].report.setdefault(report.name, report)
 

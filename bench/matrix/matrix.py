@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from bench.core import files
 from bench.core.settings import InputError, Problem, Settings, parse, shown, unknown
 from bench.core.strict_files import read_yaml
-from bench.matrix.axes import FEWER, FILLED, MOST, SETTABLE, Block, Choices, Given, Reader, givens
+from bench.matrix.axes import FEWER, MOST, PROTOCOL_FIELDS, SETTABLE, AxisReader, Block, Choices, RawValue, raw_values
 from bench.matrix.cell import Cell
 from bench.matrix.compatibility import problems as faults
 from bench.matrix.hyperparameter_search import Expander, Expansion
@@ -50,7 +50,7 @@ class Tuning(Settings):
 class Matrix:
     file: str
     name: str
-    reader: Reader = field(default_factory=Reader)
+    reader: AxisReader = field(default_factory=AxisReader)
     axes: Block | None = None
     include: list[Block] = field(default_factory=list)
     exclude: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Matrix:
 
     def expand(self) -> list[Cell]:
         """The cells in the file's order, each once; of what is chosen later, the first candidate."""
-        return self.expansion().every()
+        return self.expansion().all_cells()
 
     def expansion(self) -> Expansion:
         """What runs first, and what waits for a choice. InputError names what does not go together."""
@@ -69,7 +69,7 @@ class Matrix:
         def check(choices: Choices, cell: Cell) -> None:
             for name, message in faults(cell):
                 problems[Problem(choices[name].path, message)] = None
-            candidate = next((choices[name].given for name in FILLED if choices[name].given.candidate), None)
+            candidate = next((choices[name].given for name in PROTOCOL_FIELDS if choices[name].given.candidate), None)
             if candidate is not None:
                 for path, message in self._undecidable(candidate, choices, cell):
                     problems[Problem(path, message)] = None
@@ -80,7 +80,7 @@ class Matrix:
             for choices in self._kept(product, problems) if block is self.axes else product:
                 expander.add(choices)
         problems |= self.reader.problems
-        if not problems and not expander.made.first():
+        if not problems and not expander.made.runnable_now():
             problems[Problem("exclude", "leaves no cell")] = None
         if problems:
             raise InputError(self.file, problems)
@@ -90,7 +90,7 @@ class Matrix:
         """InputError where there is more than can be expanded, what is excluded included."""
         count = 0
         for block in [*([self.axes] if self.axes else []), *self.include]:
-            tuned = any(given.candidate for name in FILLED for given in block[name])
+            tuned = any(given.candidate for name in PROTOCOL_FIELDS for given in block[name])
             count += math.prod(map(len, block.values())) * (1 + len(self.tuning_seeds) * tuned)
         if count > MOST:
             raise InputError(self.file, [Problem("axes", f"found {count:,} cells, {FEWER}")])
@@ -99,7 +99,7 @@ class Matrix:
         """Whether the cell gets its hosts to itself, as measurements of cost do."""
         return any(all(matches(one, getattr(cell, name)) for name, one in rule.items()) for rule in self.exclusive)
 
-    def _undecidable(self, candidate: Given, choices: Choices, cell: Cell) -> Iterator[tuple[str, str]]:
+    def _undecidable(self, candidate: RawValue, choices: Choices, cell: Cell) -> Iterator[tuple[str, str]]:
         """Why nothing can be chosen for a cell that has something to choose from."""
         if not self.tuning_seeds:
             yield candidate.listed, UNDECIDED
@@ -175,14 +175,14 @@ def load(matrix: str) -> Matrix:
     data = read_yaml(file, KEYS)
     problems += [Problem(str(key), "unknown key: " + unknown(key, KEYS)) for key in data if key not in KEYS]
     made = Matrix(str(file), str(data.get("name", file.stem)))
-    base = {name: [Given(info.get_default(), name, own=False)] for name, info in _OPTIONAL.items()}
-    base |= givens(DEFAULTS, "default", problems, own=False)
-    base |= givens(_mapping(data.get("defaults"), "defaults", problems), "defaults", problems)
+    base = {name: [RawValue(info.get_default(), name, own=False)] for name, info in _OPTIONAL.items()}
+    base |= raw_values(DEFAULTS, "default", problems, own=False)
+    base |= raw_values(_mapping(data.get("defaults"), "defaults", problems), "defaults", problems)
     if axes := _mapping(data.get("axes"), "axes", problems):
-        made.axes = _block(made.reader, base, givens(axes, "axes", problems), "axes", problems)
+        made.axes = _block(made.reader, base, raw_values(axes, "axes", problems), "axes", problems)
     for i, entry in enumerate(_list(data.get("include"), "include", problems)):
         path = f"include[{i}]"
-        fields = givens(_mapping(entry, path, problems), path, problems)
+        fields = raw_values(_mapping(entry, path, problems), path, problems)
         made.include.append(_block(made.reader, base, fields, path, problems))
     if not axes and not made.include:
         problems.append(Problem("axes", "missing, expected at least one of axes and include"))
@@ -197,7 +197,7 @@ def load(matrix: str) -> Matrix:
     return made
 
 
-def _block(reader: Reader, base: Block, fields: Block, path: str, problems: list[Problem]) -> Block:
+def _block(reader: AxisReader, base: Block, fields: Block, path: str, problems: list[Problem]) -> Block:
     """`fields` last, so that the last of them varies fastest."""
     block = {name: several for name, several in base.items() if name not in fields} | fields
     missing = Cell.model_fields.keys() - block.keys()

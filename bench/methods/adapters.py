@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bench.models.stack import Rows, Site
+from bench.models.stack import AdapterSite, Rows
 
 if TYPE_CHECKING:
     from bench.models.stack.flop_counting import Products
@@ -36,18 +36,18 @@ class Bottleneck(nn.Module):
         return products.chain([self.down, self.activation, self.up], rows)
 
 
-def behind_both(site: Site, make: Callable[[], nn.Module]) -> None:
+def behind_both(site: AdapterSite, make: Callable[[], nn.Module]) -> None:
     """Houlsby's places: behind attention and behind feed-forward, each before it is added to the residual."""
     for module in (site.attention, site.feed_forward):
         _behind(module, make(), _add)
 
 
-def behind_feed_forward(site: Site, make: Callable[[], nn.Module]) -> None:
+def behind_feed_forward(site: AdapterSite, make: Callable[[], nn.Module]) -> None:
     """Houlsby's second place alone."""
     _behind(site.feed_forward, make(), _add)
 
 
-def behind_layer(site: Site, make: Callable[[], nn.Module]) -> None:
+def behind_layer(site: AdapterSite, make: Callable[[], nn.Module]) -> None:
     """Pfeiffer's place: reads the layer's output, adds to the sum that the layer's last norm normalises.
 
     With the residual x, the feed-forward's output h and z = norm(h + x) it gives norm(h + x + A(z)), as SeqBnConfig of

@@ -24,6 +24,6 @@ class BitFit(Method):
         return f"bitfit trains biases, and {backbone.name} ({backbone.model_type}) has none"
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        for name, parameter in stack.headless():
+        for name, parameter in stack.parameters_without_lm_head():
             parameter.requires_grad_(name.endswith("bias"))
         return Attachment(stack.first_trainable_depth())

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.prompt_encoders import Free, in_front, rows_in_front
-from bench.models.stack import WORDS, Flow, Stack, Stream
+from bench.methods.prompt_encoders import SoftPrompt, in_front, rows_in_front
+from bench.models.stack import EMBEDDINGS, Flow, Stack, Stream
 from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ class DeepPrompts(Method):
     recipe: Recipe = Recipe(learning_rate=5e-3)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        prompts = [Free.normal(self.length, stack.hidden, self.scale) for _ in stack.layers]
+        prompts = [SoftPrompt.normal(self.length, stack.hidden, self.scale) for _ in stack.layers]
         return Attachment(0, nn.ModuleList([EachLayer(prompts)]))
 
 
 class EachLayer(nn.Module):
     """An Edit: before layer 0 the first prompt goes in front, before every other its own takes the old one's place."""
 
-    def __init__(self, prompts: list[Free]):
+    def __init__(self, prompts: list[SoftPrompt]):
         super().__init__()
         self.prompts = nn.ModuleList(prompts)
 
     def forward(self, depth: int, stream: Stream) -> Stream:
-        if depth == WORDS:
+        if depth == EMBEDDINGS:
             return stream
         prompt = self.prompts[depth](stream)
         if depth == 0:
@@ -52,7 +52,7 @@ class EachLayer(nn.Module):
         return stream._replace(states=torch.cat([prompt.to(stream.states.dtype), stream.text], 1))
 
     def count(self, products: Products, depth: int, flow: Flow) -> Flow:
-        if depth == WORDS:
+        if depth == EMBEDDINGS:
             return flow
         prompt = self.prompts[depth].count(products, flow)  # pyright: ignore -- a Free
         if depth == 0:

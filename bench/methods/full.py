@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.models.stack import WORDS, Stack
+from bench.models.stack import EMBEDDINGS, Stack
 from bench.models.vocabulary import Vocabulary
 
 
@@ -16,4 +16,4 @@ class Full(Method):
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         stack.requires_grad_(True)
-        return Attachment(WORDS)
+        return Attachment(EMBEDDINGS)

@@ -59,10 +59,10 @@ class Generator(nn.Module):
     def forward(self, stream: Stream) -> Tensor:
         (stack,) = self.frozen
         encoded = stack.walk(stream, ())
-        return self.generate(stack.finish(sentence(encoded, stack.causal)))
+        return self.generate(stack.final_norm(sentence(encoded, stack.causal)))
 
     def count(self, products: Products, flow: Flow) -> Rows:
         encoded = products.walk(flow, ())
-        read = products.finish(Rows(flow.examples, products.hidden, encoded.tracked))
+        read = products.final_norm(Rows(flow.examples, products.hidden, encoded.tracked))
         made = products.chain(list(self.generate)[:3], read)
         return Rows(made.length * made.features // products.hidden, products.hidden, made.tracked)

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.prompt_encoders import Free, Insert, Naive, Pooling, hidden_dropout
+from bench.methods.prompt_encoders import Insert, Naive, Pooling, SoftPrompt, hidden_dropout
 from bench.models.backbones import Backbone, check_depth
 from bench.models.stack import Stack
 from bench.models.vocabulary import Vocabulary
@@ -38,7 +38,7 @@ class LatePrompt(Method):
         shape = (self.length, stack.hidden, self.bottleneck, hidden_dropout(stack))
         match self.generator:
             case "none":
-                return Free.normal(self.length, stack.hidden, self.scale)
+                return SoftPrompt.normal(self.length, stack.hidden, self.scale)
             case "naive":
                 return Naive(*shape, causal=stack.causal)
             case "max_pooling":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.methods.base import Attachment, Method, Recipe
 from bench.methods.prompt_encoders import Insert
-from bench.models.stack import WORDS, Flow, Rows, Stack, Stream
+from bench.models.stack import EMBEDDINGS, Flow, Rows, Stack, Stream
 from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class PTuning(Method):
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
         source = Reparameterised(self.length, stack.hidden, recurrent=self.encoder == "lstm")
         stack.requires_grad_(self.tune_backbone)
-        return Attachment(WORDS if self.tune_backbone else 0, nn.ModuleList([Insert(source, 0)]))
+        return Attachment(EMBEDDINGS if self.tune_backbone else 0, nn.ModuleList([Insert(source, 0)]))
 
 
 class Reparameterised(nn.Module):

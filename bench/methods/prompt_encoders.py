@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.models.stack.flop_counting import Products
 
 
-class Free(nn.Module):
+class SoftPrompt(nn.Module):
     """The same P vectors for every example, beginning as `start` [P, H]."""
 
     def __init__(self, start: Tensor):
@@ -28,7 +28,7 @@ class Free(nn.Module):
         self.prompt = nn.Parameter(start)
 
     @classmethod
-    def normal(cls, length: int, hidden: int, scale: float) -> Free:
+    def normal(cls, length: int, hidden: int, scale: float) -> SoftPrompt:
         """Beginning as N(0, scale^2)."""
         return cls(torch.randn(length, hidden) * scale)
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.prompt_encoders import Free, Insert
+from bench.methods.prompt_encoders import Insert, SoftPrompt
 from bench.models.stack import Stack
 from bench.models.vocabulary import Vocabulary
 
@@ -29,7 +29,7 @@ class PromptTuning(Method):
     recipe: Recipe = Recipe(learning_rate=5e-3)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        return Attachment(0, nn.ModuleList([Insert(Free(self.start(stack, vocabulary)), 0)]))
+        return Attachment(0, nn.ModuleList([Insert(SoftPrompt(self.start(stack, vocabulary)), 0)]))
 
     def start(self, stack: Stack, vocabulary: Vocabulary) -> Tensor:
         """[P, H]. A class word of several tokens begins as their mean; what words do not fill, frequent words do."""

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from bench.methods import Attachment
-from bench.models.forward_passes import Pass, with_text
+from bench.models.forward_passes import ForwardPass, with_text
 from bench.models.heads import Head
-from bench.models.stack import WORDS, Batch, Below, Edit, Stack
+from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix, Edit, Stack
 
 SCALE = 2.0**10  # of the loss where fp16 gradients are taken
 
 
-class Tuned(nn.Module):
+class TunedModel(nn.Module):
     """Below the method's first trainable depth nothing records a backward.
 
     What lies there also stays in eval mode during training, so that its output may be cached; `lower_dropout`
@@ -42,9 +42,9 @@ class Tuned(nn.Module):
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout
         self.of_backbone = frozenset(name for name, parameter in self.named_parameters() if id(parameter) in own)
-        self._known: tuple[Batch, Below] | None = None
+        self._known: tuple[Batch, CachedPrefix] | None = None
         if not head.reads_vocabulary:  # what is not read would be trained without a gradient
-            read = {id(parameter) for _, parameter in stack.headless()}
+            read = {id(parameter) for _, parameter in stack.parameters_without_lm_head()}
             for parameter in stack.parameters():
                 parameter.requires_grad_(parameter.requires_grad and id(parameter) in read)
 
@@ -55,7 +55,7 @@ class Tuned(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def train(self, mode: bool = True) -> Tuned:
+    def train(self, mode: bool = True) -> TunedModel:
         super().train(mode)
         if mode and not self.lower_dropout:
             for module in self.stack.lower_part(self.first_trainable_depth):
@@ -73,7 +73,7 @@ class Tuned(nn.Module):
             self.train(training)
 
     @contextlib.contextmanager
-    def knowing(self, batch: Batch, below: Below | None) -> Generator[None, None, None]:
+    def with_cached_prefix(self, batch: Batch, below: CachedPrefix | None) -> Generator[None, None, None]:
         """For a while, what lies below `batch` need not be computed; below this object, and no other batch like it."""
         self._known = None if below is None else (batch, below)
         try:
@@ -81,7 +81,7 @@ class Tuned(nn.Module):
         finally:
             self._known = None
 
-    def known(self, batch: Batch) -> Below | None:
+    def cached_prefix(self, batch: Batch) -> CachedPrefix | None:
         return self._known[1] if self._known is not None and self._known[0] is batch else None
 
     def logits(
@@ -89,32 +89,32 @@ class Tuned(nn.Module):
         batch: Batch,
         before: Iterable[Edit] = (),
         gradient_from: int | None = None,
-        below: Below | None = None,
+        below: CachedPrefix | None = None,
     ) -> Tensor:
         """`before`: edits that act ahead of the method's own at the same depth.
 
         The backward goes down to `gradient_from`; None: to the method's first trainable depth. `below`: what lies
         below the edits; None: what is known of the batch, if anything.
         """
-        below = below or self.known(batch)
+        below = below or self.cached_prefix(batch)
         lowest = self.first_trainable_depth if gradient_from is None else gradient_from
         position = self.head.position(self.stack, batch)
         stream = self.stack.run(batch, [*before, *self.edits], lowest, below, position)
         return self.head.logits(self.stack, stream, batch)
 
-    def below(self, batch: Batch, depth: int, start: Below | None = None) -> Below:
+    def prefix_states(self, batch: Batch, depth: int, start: CachedPrefix | None = None) -> CachedPrefix:
         """What enters `depth`, without a backward and before the edits there; `start` is known of it already."""
-        known = self.known(batch)
+        known = self.cached_prefix(batch)
         if start is None and known is not None and known.depth <= depth:
             start = known
-        return self.stack.below(batch, self.edits, depth, start, self.head.position(self.stack, batch))
+        return self.stack.prefix_states(batch, self.edits, depth, start, self.head.position(self.stack, batch))
 
-    def common(self, batch: Batch, depth: int) -> Below | None:
+    def shared_prefix(self, batch: Batch, depth: int) -> CachedPrefix | None:
         """What all passes over `batch` that differ at `depth` or above have in common; None where that is nothing."""
         depth = min(depth, self.first_trainable_depth)
-        return None if depth == WORDS or self.lower_dropout else self.below(batch, depth)
+        return None if depth == EMBEDDINGS or self.lower_dropout else self.prefix_states(batch, depth)
 
-    def gradient(self, batch: Batch, below: Below, text: Tensor) -> Tensor:
+    def gradient(self, batch: Batch, below: CachedPrefix, text: Tensor) -> Tensor:
         """[B, T, H]: of each example's own loss with respect to `text`, which enters the depth of `below`.
 
         In fp16 by a scaled loss, for what would be 0 without, and in fp32.
@@ -130,9 +130,9 @@ class Tuned(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # not narrower than it is
         return nn.functional.cross_entropy(logits, self.head.targets(batch), reduction=reduction)
 
-    def forward(self, shown: Pass) -> tuple[Tensor, Tensor]:
+    def forward(self, shown: ForwardPass) -> tuple[Tensor, Tensor]:
         """The loss trained on, and that of the first view alone, which is the clean one if there is one; detached."""
-        logits = self.logits(shown.batch, [shown.edit], shown.gradient_from, shown.below_all).split(shown.rows)
+        logits = self.logits(shown.batch, [shown.edit], shown.gradient_from, shown.repeated_prefix).split(shown.rows)
         losses = [
             self.loss(own, view.batch) if view.loss == "cross_entropy" else symmetric_kl(own, logits[0])
             for view, own in zip(shown.views, logits, strict=True)

@@ -169,7 +169,7 @@ def parse(value: object, path: str, problems: list[Problem]) -> Backbone | None:
 def _folder(location: str, name: object, pickle: str | None, path: str, problems: list[Problem]) -> Backbone | None:
     """The checkpoint in a folder: its config.json is read, and its other files are looked at."""
     try:
-        folder = files.named(location)
+        folder = files.expand_path(location)
         content: Any = json.loads(files.read(config := folder / "config.json", LIMIT))
         fault = config_fault(content, FAMILIES) or files_fault(folder, pickle)
         known = CONTENT if pickle is None else (*CONTENT, *PICKLED)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from bench.models.stack import WORDS, Batch, Below, Edit, Stream
+from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix, Edit, Stream
 
 
 class Perturbation(Protocol):
@@ -34,7 +34,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class View:
+class BatchView:
     """A batch as it is shown: `symmetric_kl` is the divergence from the first view of the pass, both ways."""
 
     batch: Batch
@@ -44,15 +44,15 @@ class View:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardPass:
     """Views of the same T that go through the model as one batch, one below the other.
 
     One pass and not one for each: a forward and a backward over twice the rows costs less than two, and under ZeRO-3
     every layer is gathered once.
     """
 
-    views: tuple[View, ...]
-    below: Below | None = None  # of each view: what lies below all that tells them apart
+    views: tuple[BatchView, ...]
+    cached_prefix: CachedPrefix | None = None  # of each view: what lies below all that tells them apart
     gradient_from: int | None = None  # None: from the method's first trainable depth
 
     @property
@@ -69,14 +69,14 @@ class Pass:
         return _PerturbedRows(self.views)
 
     @property
-    def below_all(self) -> Below | None:
-        return None if self.below is None else self.below.repeated(len(self.views))
+    def repeated_prefix(self) -> CachedPrefix | None:
+        return None if self.cached_prefix is None else self.cached_prefix.repeated(len(self.views))
 
 
-class Walk(NamedTuple):
+class PassCost(NamedTuple):
     """A part of what a step costs: a batch on its way through the layers."""
 
-    start: int = WORDS  # the depth it begins at
+    start: int = EMBEDDINGS  # the depth it begins at
     stop: int | None = None  # without a backward to this depth; None: to the loss and back
     views: int = 1  # rows are so many times those of the batch
     times: int = 1
@@ -89,7 +89,7 @@ class Walk(NamedTuple):
 class _PerturbedRows:
     """An Edit: each view's perturbation on its own rows."""
 
-    views: tuple[View, ...]
+    views: tuple[BatchView, ...]
 
     def __call__(self, depth: int, stream: Stream) -> Stream:
         found = [view.perturbation for view in self.views]

@@ -123,16 +123,16 @@ class LinearHead(Head):
         """[B, C], from the text's states only: prompts are not pooled."""
         if self.pooling == "mean":
             mask = batch.text_mask[..., None]
-            states = stack.finish(stream.text)
+            states = stack.final_norm(stream.text)
             pooled = (states * mask).sum(1) / mask.sum(1)
         elif self.pooling == "answer":
             pooled = stack.answer(stream)
         else:
-            pooled = stack.finish(stream.text[:, 0])
+            pooled = stack.final_norm(stream.text[:, 0])
         return self.linear(pooled)
 
     def count(self, products: Products, flow: Flow) -> Rows:
         if self.pooling == "answer":
             return products.apply(self.linear, products.answer(flow))
-        read = products.finish(Rows(flow.examples, products.hidden, flow.tracked))
+        read = products.final_norm(Rows(flow.examples, products.hidden, flow.tracked))
         return products.apply(self.linear, read)

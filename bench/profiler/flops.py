@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from bench.methods.tuned_model import Tuned
-from bench.models.forward_passes import Pass, Walk
-from bench.models.stack import WORDS, Batch, Flow
+from bench.methods.tuned_model import TunedModel
+from bench.models.forward_passes import ForwardPass, PassCost
+from bench.models.stack import EMBEDDINGS, Batch, Flow
 from bench.models.stack.family_flops import products
 from bench.models.stack.flop_counting import Products
-from bench.models.stack.operation_counter import Operations, Tally
+from bench.models.stack.operation_counter import OperationCounter, Operations
 from bench.models.stack.peft_flops import Uncounted
 from bench.regularizers import Regularizer
 
@@ -39,12 +39,12 @@ class TextGradient:
 class Flops:
     """Of the batches that `tuned` is trained on with `regularizer`."""
 
-    def __init__(self, tuned: Tuned, regularizer: Regularizer):
+    def __init__(self, tuned: TunedModel, regularizer: Regularizer):
         self.tuned = tuned
         self.walks = regularizer.walks(tuned.first_trainable_depth, shared=not tuned.lower_dropout)
         self.of = functools.cache(self._of)
 
-    def total(self, batches: Mapping[tuple[int, int], int], given: int = WORDS) -> Operations | None:
+    def total(self, batches: Mapping[tuple[int, int], int], given: int = EMBEDDINGS) -> Operations | None:
         """Of as many batches of each shape [B, T]; `given` as below."""
         found = {shape: self.of(*shape, given) for shape in batches}
         known = {shape: one for shape, one in found.items() if one is not None}
@@ -52,7 +52,7 @@ class Flops:
             return None
         return sum((one * batches[shape] for shape, one in known.items()), Operations())
 
-    def _of(self, examples: int, tokens: int, given: int = WORDS) -> Operations | None:
+    def _of(self, examples: int, tokens: int, given: int = EMBEDDINGS) -> Operations | None:
         """Of a batch [B, T]; None where a module has no formula.
 
         `given`: the depth up to which the states are there already; no higher than anything trains or is perturbed.
@@ -67,8 +67,8 @@ class Flops:
             self.tuned.train(training)
         return sum(made, Operations())
 
-    def _walk(self, walk: Walk, examples: int, tokens: int, given: int) -> Operations:
-        tuned, tally = self.tuned, Tally(walk.weights)
+    def _walk(self, walk: PassCost, examples: int, tokens: int, given: int) -> Operations:
+        tuned, tally = self.tuned, OperationCounter(walk.weights)
         counted = products(tuned.stack, tally)
         start = max(walk.start, given)
         edits: list[Any] = [] if walk.text_from is None else [TextGradient(walk.text_from)]
@@ -88,10 +88,10 @@ class Flops:
 
     def _entering(self, depth: int, flow: Flow) -> Flow:
         """The flow that enters `depth`, of which nothing is counted."""
-        tally = Tally()
+        tally = OperationCounter()
         with tally.unrecorded():
             return _up_to(
-                products(self.tuned.stack, tally), flow, list(self.tuned.edits), WORDS, depth, self._reads_one
+                products(self.tuned.stack, tally), flow, list(self.tuned.edits), EMBEDDINGS, depth, self._reads_one
             )
 
     @functools.cached_property
@@ -99,11 +99,11 @@ class Flops:
         """Whether the head reads one position of each text."""
         ids = torch.zeros(1, 1, dtype=torch.int64, device=self.tuned.stack.word_embeddings.weight.device)
         some, zero = torch.ones_like(ids, dtype=torch.bool), ids[:, 0]
-        batch = Batch(ids, some, some, ids, answer=zero, labels=zero, keys=zero, index=zero)
+        batch = Batch(ids, some, some, ids, answer=zero, labels=zero, noise_seeds=zero, example_ids=zero)
         return self.tuned.head.position(self.tuned.stack, batch) is not None
 
 
-def followed(passes: Iterable[Pass], tell: Callable[[int, int], None]) -> Iterator[Pass]:
+def followed(passes: Iterable[ForwardPass], tell: Callable[[int, int], None]) -> Iterator[ForwardPass]:
     """`passes` of one batch; `tell` is told its [B, T] as it is shown, once."""
     for number, shown in enumerate(passes):
         if number == 0:
@@ -113,6 +113,6 @@ def followed(passes: Iterable[Pass], tell: Callable[[int, int], None]) -> Iterat
 
 def _up_to(counted: Products, flow: Flow, edits: Sequence[Any], start: int, stop: int, one: bool) -> Flow:
     """From `start` to the stream entering `stop`, before the edits there; nothing where that is not above."""
-    if stop > start == WORDS:
+    if stop > start == EMBEDDINGS:
         flow, start = counted.enter(flow, edits), 0
     return counted.walk(flow, edits, start, max(start, stop), one)

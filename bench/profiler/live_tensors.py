@@ -63,10 +63,10 @@ class LiveTensors(TorchDispatchMode):
         if not func.is_view:
             for storage in storages(tree_iter(result), self.device):
                 if identity(storage) not in self._live:
-                    self._follow(storage, maker())
+                    self._follow(storage, category_of_caller())
         return result
 
-    def claim(self, tensors: Iterable[Tensor], owner: str) -> None:
+    def assign_category(self, tensors: Iterable[Tensor], owner: str) -> None:
         """Says whose `tensors` are, from now on."""
         for storage in storages(tensors, self.device):
             key = identity(storage)
@@ -96,7 +96,7 @@ class LiveTensors(TorchDispatchMode):
         self.current -= size
 
 
-def maker() -> str:
+def category_of_caller() -> str:
     """Who asked for the operation that runs, from the Python frames it was called from."""
     frame: Any = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] -- inspect's way takes a hundred times as long
     while frame is not None:
@@ -152,6 +152,6 @@ def identity(storage: torch.UntypedStorage) -> int:
     return storage._cdata  # pyright: ignore[reportPrivateUsage] -- torch has no public name for it
 
 
-def held() -> list[Tensor]:
+def all_live_tensors() -> list[Tensor]:
     """All tensors that Python holds."""
     return [one for one in gc.get_objects() if issubclass(type(one), Tensor) and not issubclass(type(one), TRACED)]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.profiler import nvml
-from bench.profiler.live_tensors import LiveTensors, held, storages
+from bench.profiler.live_tensors import LiveTensors, all_live_tensors, storages
 from bench.records.record import OWNERS, Memory
 
 
@@ -30,7 +30,7 @@ class Ledger:
         self.rows: list[Memory] = []
         self.trackers: list[LiveTensors] = []  # of each row
         # weak: what was there before may go while the cell runs
-        self._before = [weakref.ref(storage) for storage in storages(held(), device)]
+        self._before = [weakref.ref(storage) for storage in storages(all_live_tensors(), device)]
 
     @contextlib.contextmanager
     def setup(self) -> Generator[list[Any], None, None]:
@@ -57,11 +57,11 @@ class Ledger:
         `kept`: tensors that the suite holds in host memory for itself, which are no cost of the cell. `cached`: states
         that came from the feature cache.
         """
-        known = [*owners(module, optimizer), (cached, "feature_cache"), (held(), "other")]
+        known = [*owners(module, optimizer), (cached, "feature_cache"), (all_live_tensors(), "other")]
         tracker = self._tracker(self.device, known, [*self._foreign(), *storages(kept, self.device)])
         del known, cached  # what a step drops on its way shall be gone
         hooks = [
-            parameter.register_hook(lambda gradient: tracker.claim([gradient], "gradients"))
+            parameter.register_hook(lambda gradient: tracker.assign_category([gradient], "gradients"))
             for parameter in module.parameters()
             if parameter.requires_grad
         ]

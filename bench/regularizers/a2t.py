@@ -18,7 +18,7 @@ import torch
 
 from bench.data.batches import collate
 from bench.data.templates import Encoded
-from bench.models.stack import WORDS, Batch
+from bench.models.stack import EMBEDDINGS, Batch
 from bench.regularizers.base import Run, TwoViews
 from bench.regularizers.rewriting import Rewriting
 
@@ -51,7 +51,7 @@ class A2t(Rewriting):
         fields = self.templater.task.fields
         made: dict[int, Encoded] = {}
         with self.tuned.evaluating():
-            for i, label in zip(batch.index.tolist(), batch.labels.tolist(), strict=True):
+            for i, label in zip(batch.example_ids.tolist(), batch.labels.tolist(), strict=True):
                 result = self.attack.attack(OrderedDict(zip(fields, self.texts[i], strict=True)), label)
                 attacked = result.perturbed_result.attacked_text.tokenizer_input
                 made[i] = self.encode(attacked, label)
@@ -83,7 +83,7 @@ def victim(a2t: A2t) -> Any:
             """Of the loss of the predicted class, as in TextAttack's own wrappers."""
             batch = a2t.batch([text_input])
             batch.labels.copy_(self([text_input]).argmax(1))
-            words = a2t.tuned.below(batch, WORDS)
+            words = a2t.tuned.prefix_states(batch, EMBEDDINGS)
             gradient = a2t.tuned.gradient(batch, words, words.stream.text)
             return {"ids": batch.ids, "gradient": gradient[0].float().cpu().numpy()}
 
@@ -91,7 +91,7 @@ def victim(a2t: A2t) -> Any:
             """The tokens of the whole template; those that are not the user's match no word."""
             tokens = a2t.templater.tokenizer.convert_ids_to_tokens
             return [
-                [t if e else "\0" for t, e in zip(tokens(one.ids.tolist()), one.eligible, strict=True)]
+                [t if e else "\0" for t, e in zip(tokens(one.ids.tolist()), one.perturbable, strict=True)]
                 for one in map(a2t.encode, inputs)
             ]
 

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.models.forward_passes import Pass, Shift, View, Walk
-from bench.models.stack import WORDS, Batch, Below
+from bench.models.forward_passes import BatchView, ForwardPass, PassCost, Shift
+from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix
 from bench.regularizers.base import EmbeddingPerturbation, Perturber, Run
 
 
@@ -47,15 +47,15 @@ class Attack(EmbeddingPerturbation):
     def on(self, run: Run) -> Perturber:
         return Pgd(self, run) if self.algorithm == "pgd" else FreeLb(self, run)
 
-    def walks(self, first: int, shared: bool = True) -> list[Walk]:
-        common, at = self.common(first, shared), self.at
+    def walks(self, first: int, shared: bool = True) -> list[PassCost]:
+        common, at = self.shared_part(first, shared), self.at
         *below, both = super().walks(first, shared)
         if self.algorithm == "pgd":
-            between = [] if at == WORDS else [Walk(common, stop=at)]
-            inner = Walk(at, times=self.steps, gradient_from=at, text_from=at, weights=False)
+            between = [] if at == EMBEDDINGS else [PassCost(common, stop=at)]
+            inner = PassCost(at, times=self.steps, gradient_from=at, text_from=at, weights=False)
             return [*below, *between, inner, both]
-        clean = [Walk(common)] if self.clean_weight else []
-        return [*below, *clean, Walk(common, times=self.steps, gradient_from=min(at, first), text_from=at)]
+        clean = [PassCost(common)] if self.clean_weight else []
+        return [*below, *clean, PassCost(common, times=self.steps, gradient_from=min(at, first), text_from=at)]
 
 
 class Ascent(Perturber):
@@ -71,7 +71,7 @@ class Ascent(Perturber):
         zeros = torch.zeros(*batch.ids.shape, width, dtype=tuned.dtype, device=batch.ids.device)
         if attack.initial == 0:
             return zeros
-        draws = self.kernels.noise(zeros, batch.eligible, attack.initial, batch.keys, "uniform")
+        draws = self.kernels.noise(zeros, batch.perturbable_mask, attack.initial, batch.noise_seeds, "uniform")
         if attack.norm == "linf":
             return draws
         sizes = batch.text_mask.sum(1) * width
@@ -81,22 +81,22 @@ class Ascent(Perturber):
 class Pgd(Ascent):
     """The inner passes run on the bare module in eval mode: the parameters get no gradient, dropout is off."""
 
-    def passes(self, batch: Batch) -> Iterator[Pass]:
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
         attack = self.attack
-        common = self.tuned.common(batch, attack.at)
+        common = self.tuned.shared_prefix(batch, attack.at)
         delta = self.worst(batch, common)
         yield attack.views(batch, batch, Shift(attack.at, delta), common)
 
-    def worst(self, batch: Batch, common: Below | None) -> Tensor:
+    def worst(self, batch: Batch, common: CachedPrefix | None) -> Tensor:
         """[B, T, H]: the delta at the end of the ascent. What lies below the attacked depth runs once."""
         delta = self.start(batch)
         with self.tuned.evaluating():
-            below = self.tuned.below(batch, self.attack.at, common)
+            below = self.tuned.prefix_states(batch, self.attack.at, common)
             text = below.stream.text
             moved = text + delta
             for _ in range(self.attack.steps):
                 gradient = self.tuned.gradient(batch, below, moved)
-                delta, moved = self.kernels.ascent(delta, gradient, batch.eligible, *self.rule, text)
+                delta, moved = self.kernels.ascent(delta, gradient, batch.perturbable_mask, *self.rule, text)
                 assert moved is not None
         return delta
 
@@ -107,20 +107,20 @@ class FreeLb(Ascent):
     Dropout is on, with the same masks in each of them, as in FreeLB's code.
     """
 
-    def passes(self, batch: Batch) -> Iterator[Pass]:
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
         attack = self.attack
-        common = self.tuned.common(batch, attack.at)
+        common = self.tuned.shared_prefix(batch, attack.at)
         if attack.clean_weight:
-            yield Pass((View(batch, attack.clean_weight),), common)
+            yield ForwardPass((BatchView(batch, attack.clean_weight),), common)
         delta, dropout = self.start(batch), random_state(batch.ids.device)
         for step in range(attack.steps):
             if step > 0:
                 assert delta.grad is not None, "the pass has had its backward"
-                delta, _ = self.kernels.ascent(delta.detach(), delta.grad, batch.eligible, *self.rule)
+                delta, _ = self.kernels.ascent(delta.detach(), delta.grad, batch.perturbable_mask, *self.rule)
                 restore(dropout, batch.ids.device)
             delta.requires_grad_(True)
-            view = View(batch, attack.weight / attack.steps, perturbation=Shift(attack.at, delta))
-            yield Pass((view,), common, gradient_from=min(attack.at, self.tuned.first_trainable_depth))
+            view = BatchView(batch, attack.weight / attack.steps, perturbation=Shift(attack.at, delta))
+            yield ForwardPass((view,), common, gradient_from=min(attack.at, self.tuned.first_trainable_depth))
 
 
 def random_state(device: torch.device) -> Tensor:

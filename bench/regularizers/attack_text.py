@@ -17,7 +17,7 @@ from bench.data.batches import rows
 from bench.data.templates import Encoded
 from bench.kernels.swap import Neighbours, nearest
 from bench.models.backbones import Backbone
-from bench.models.stack import WORDS, Batch, whole
+from bench.models.stack import EMBEDDINGS, Batch, whole
 from bench.regularizers import a2t
 from bench.regularizers.base import Run, TwoViews
 from bench.regularizers.rewriting import Rewriting
@@ -80,20 +80,20 @@ class GradientSwaps(Rewriting):
         with whole([weight]):
             self.table = self.extended(batch, weight)
             swapped, gain = self.kernels.swap(
-                gradient, batch.ids, batch.eligible, weight.detach(), self.table, self.attack.cosine
+                gradient, batch.ids, batch.perturbable_mask, weight.detach(), self.table, self.attack.cosine
             )
-        chosen = self.choose(gradient, gain > 0, batch.eligible)
+        chosen = self.choose(gradient, gain > 0, batch.perturbable_mask)
         return rows(batch, torch.where(chosen, swapped, batch.ids))
 
     def gradient(self, batch: Batch) -> Tensor:
         """[B, T, H]: of each example's loss with respect to its word embeddings."""
         with self.tuned.evaluating():
-            words = self.tuned.below(batch, WORDS)
+            words = self.tuned.prefix_states(batch, EMBEDDINGS)
             return self.tuned.gradient(batch, words, words.stream.text)
 
     def extended(self, batch: Batch, weight: Tensor) -> Neighbours:
         """The table with the tokens of `batch` that are new to it."""
-        tokens = batch.ids[batch.eligible].unique()
+        tokens = batch.ids[batch.perturbable_mask].unique()
         if self.table is None:
             return nearest(weight, tokens, self.attack.neighbours, self.ordinary)
         new = tokens[self.table.rows[tokens] < 0]

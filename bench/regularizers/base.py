@@ -18,10 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from bench.core.settings import Settings, departures
 from bench.data.templates import Templater
 from bench.kernels import Kernels, resolve
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.backbones import Backbone, check_depth
-from bench.models.forward_passes import Pass, Perturbation, View, Walk
-from bench.models.stack import WORDS, Batch, Below
+from bench.models.forward_passes import BatchView, ForwardPass, PassCost, Perturbation
+from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix
 from bench.models.stack.stack import UNLIMITED
 from bench.models.vocabulary import Vocabulary
 
@@ -30,7 +30,7 @@ from bench.models.vocabulary import Vocabulary
 class Run:
     """What a regularizer is put on."""
 
-    tuned: Tuned  # the bare module, not the engine
+    tuned: TunedModel  # the bare module, not the engine
     vocabulary: Vocabulary
     form: str = "auto"  # of the kernels
     max_length: int = UNLIMITED  # tokens of an example
@@ -82,12 +82,12 @@ class Regularizer(Settings):
         """What is wrong with these settings on this backbone."""
         return None
 
-    def walks(self, first: int, shared: bool = True) -> list[Walk]:
+    def walks(self, first: int, shared: bool = True) -> list[PassCost]:
         """What a step costs, without the refreshing; `first` is the lowest layer that needs a backward.
 
         `shared`: what lies below all that tells passes apart is computed once.
         """
-        return [Walk()]
+        return [PassCost()]
 
     def equivalents(self, layers: int, first: int, weights: float) -> float:
         """What a step costs, in forward passes through a frozen backbone; a backward to its inputs counts as one.
@@ -122,7 +122,7 @@ class Perturber(ABC):
         return self.kernels.form if "kernels" in vars(self.run) else None
 
     @abstractmethod
-    def passes(self, batch: Batch) -> Iterator[Pass]:
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
         """What `batch` is trained on. Each pass is taken after the backward of the one before."""
 
 
@@ -146,18 +146,18 @@ class TwoViews(Regularizer):
 
     @property
     def differs_at(self) -> int | None:
-        return WORDS
+        return EMBEDDINGS
 
     def views(
-        self, batch: Batch, words: Batch, perturbation: Perturbation | None = None, below: Below | None = None
-    ) -> Pass:
+        self, batch: Batch, words: Batch, perturbation: Perturbation | None = None, below: CachedPrefix | None = None
+    ) -> ForwardPass:
         """Clean and perturbed in one pass; `words` is the batch with the perturbed view's words."""
-        perturbed = View(words, self.weight, self.loss, perturbation)
-        clean = (View(batch, self.clean_weight),) if self.clean_weight else ()
-        return Pass((*clean, perturbed), below)
+        perturbed = BatchView(words, self.weight, self.loss, perturbation)
+        clean = (BatchView(batch, self.clean_weight),) if self.clean_weight else ()
+        return ForwardPass((*clean, perturbed), below)
 
-    def walks(self, first: int, shared: bool = True) -> list[Walk]:
-        return [Walk(views=2 if self.clean_weight else 1)]
+    def walks(self, first: int, shared: bool = True) -> list[PassCost]:
+        return [PassCost(views=2 if self.clean_weight else 1)]
 
 
 class EmbeddingPerturbation(TwoViews):
@@ -182,20 +182,20 @@ class EmbeddingPerturbation(TwoViews):
 
     @property
     def at(self) -> int:
-        return WORDS if self.depth == "words" else self.depth
+        return EMBEDDINGS if self.depth == "words" else self.depth
 
     @property
     def differs_at(self) -> int | None:
         return self.at
 
-    def common(self, first: int, shared: bool) -> int:
+    def shared_part(self, first: int, shared: bool) -> int:
         """The depth up to which all passes are the same."""
-        return min(self.at, first) if shared else WORDS
+        return min(self.at, first) if shared else EMBEDDINGS
 
-    def walks(self, first: int, shared: bool = True) -> list[Walk]:
-        common = self.common(first, shared)
+    def walks(self, first: int, shared: bool = True) -> list[PassCost]:
+        common = self.shared_part(first, shared)
         (both,) = super().walks(first, shared)
-        return [*([] if common == WORDS else [Walk(stop=common)]), both._replace(start=common)]
+        return [*([] if common == EMBEDDINGS else [PassCost(stop=common)]), both._replace(start=common)]
 
 
 def _above(depth: int, layers: int) -> float:

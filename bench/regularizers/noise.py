@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.kernels import Kernels
-from bench.models.forward_passes import Pass
+from bench.models.forward_passes import ForwardPass
 from bench.models.stack import Batch, whole
 from bench.regularizers.base import EmbeddingPerturbation, Perturber, Run
 
@@ -50,10 +50,10 @@ class Noisy(Perturber):
                 deviation = stack.words_scale * stack.word_embeddings.weight.detach().float().std().item()
             self.sigma = noise.sigma_relative * deviation
 
-    def passes(self, batch: Batch) -> Iterator[Pass]:
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
         noise = self.noise
-        addition = AddNoise(noise.at, batch.eligible, self.sigma, batch.keys, noise.law, self.kernels)
-        yield noise.views(batch, batch, addition, self.tuned.common(batch, noise.at))
+        addition = AddNoise(noise.at, batch.perturbable_mask, self.sigma, batch.noise_seeds, noise.law, self.kernels)
+        yield noise.views(batch, batch, addition, self.tuned.shared_prefix(batch, noise.at))
 
 
 @dataclass(frozen=True)

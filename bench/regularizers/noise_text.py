@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.kernels.philox import uniforms
 from bench.models.backbones import Backbone
-from bench.models.forward_passes import Pass
+from bench.models.forward_passes import ForwardPass
 from bench.models.stack import Batch
 from bench.regularizers.base import Perturber, Run, TwoViews
 
@@ -47,8 +47,8 @@ class Editing(Perturber):
         self.noise = noise
         self.words = Words.of(run)
 
-    def passes(self, batch: Batch) -> Iterator[Pass]:
-        hits = batch.eligible & (uniforms(batch.keys, batch.ids.shape[1]) < self.noise.rate)
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+        hits = batch.perturbable_mask & (uniforms(batch.noise_seeds, batch.ids.shape[1]) < self.noise.rate)
         edited = OPERATIONS[self.noise.operation](batch, hits, self.words)
         yield self.noise.views(widened(batch, edited.ids.shape[1], self.words.pad), edited)
 
@@ -87,7 +87,7 @@ def swap(batch: Batch, hits: Tensor, words: Words) -> Batch:
     """Each hit changes places with the user's token to its right; of hits in a row every other one."""
     columns = torch.arange(hits.shape[1], device=hits.device)
     first = torch.zeros_like(hits)
-    first[:, :-1] = hits[:, :-1] & batch.eligible[:, 1:]
+    first[:, :-1] = hits[:, :-1] & batch.perturbable_mask[:, 1:]
     in_row = columns - torch.where(first, -1, columns).cummax(1).values - 1
     first &= in_row % 2 == 0  # no token takes part in two
     order = columns + first.long()
@@ -97,8 +97,8 @@ def swap(batch: Batch, hits: Tensor, words: Words) -> Batch:
 
 def delete(batch: Batch, hits: Tensor, words: Words) -> Batch:
     """Without the hits; where all of a text is hit, its first word stays."""
-    first = batch.eligible & (batch.eligible.cumsum(1) == 1)
-    hits = hits & ~(first & (hits == batch.eligible).all(1, keepdim=True))
+    first = batch.perturbable_mask & (batch.perturbable_mask.cumsum(1) == 1)
+    hits = hits & ~(first & (hits == batch.perturbable_mask).all(1, keepdim=True))
     kept = batch.text_mask & ~hits
     return moved(batch, kept.cumsum(1) - 1, kept, batch.ids.shape[1], words.pad)
 
@@ -113,7 +113,9 @@ def insert(batch: Batch, hits: Tensor, words: Words) -> Batch:
     made = moved(batch, place, batch.text_mask, width, words.pad)
     row, column = hits.nonzero(as_tuple=True)
     new = row, place[row, column] - 1
-    ids, text, eligible, segments = (one.clone() for one in (made.ids, made.text_mask, made.eligible, made.segments))
+    ids, text, eligible, segments = (
+        one.clone() for one in (made.ids, made.text_mask, made.perturbable_mask, made.segments)
+    )
     ids[new] = _drawn(batch, words)[row, column]
     text[new], eligible[new] = True, True
     segments[new] = batch.segments[row, column]
@@ -143,7 +145,7 @@ def moved(batch: Batch, place: Tensor, kept: Tensor, width: int, pad: int) -> Ba
         batch,
         ids=at_place(batch.ids, pad),
         text_mask=at_place(batch.text_mask, 0),
-        eligible=at_place(batch.eligible, 0),
+        eligible=at_place(batch.perturbable_mask, 0),
         segments=at_place(batch.segments, 0),
         answer=place.gather(1, batch.answer[:, None])[:, 0],
     )
@@ -159,5 +161,5 @@ def widened(batch: Batch, width: int, pad: int) -> Batch:
 
 def _drawn(batch: Batch, words: Words) -> Tensor:
     """[B, T]: ordinary tokens, all as likely; a stream of draws apart from that of the hits."""
-    draws = uniforms(batch.keys, batch.ids.shape[1], stream=1)
+    draws = uniforms(batch.noise_seeds, batch.ids.shape[1], stream=1)
     return words.ordinary[(draws * len(words.ordinary)).long()]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from bench.models.forward_passes import Pass, View
+from bench.models.forward_passes import BatchView, ForwardPass
 from bench.models.stack import Batch
 from bench.regularizers.base import Perturber, Regularizer, Run
 
@@ -17,5 +17,5 @@ class NoRegularizer(Regularizer):
 
 
 class Clean(Perturber):
-    def passes(self, batch: Batch) -> Iterator[Pass]:
-        yield Pass((View(batch),))
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+        yield ForwardPass((BatchView(batch),))

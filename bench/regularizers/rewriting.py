@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from bench.data.batches import collate
 from bench.data.templates import Encoded
-from bench.models.forward_passes import Pass
+from bench.models.forward_passes import ForwardPass
 from bench.models.stack import Batch
 from bench.regularizers.base import Perturber, Run, TwoViews
 from bench.regularizers.noise_text import widened
@@ -29,9 +29,9 @@ class Rewriting(Perturber):
     def keep(self, rewritten: Mapping[int, Encoded]) -> None:
         self.rewritten.update(rewritten)
 
-    def passes(self, batch: Batch) -> Iterator[Pass]:
-        pad, index = self.vocabulary.pad, batch.index.tolist()
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+        pad, index = self.vocabulary.pad, batch.example_ids.tolist()
         examples = [self.rewritten[i] for i in index]
-        words = collate(examples, pad, batch.keys.tolist(), index, batch.ids.device)
+        words = collate(examples, pad, batch.noise_seeds.tolist(), index, batch.ids.device)
         width = max(words.ids.shape[1], batch.ids.shape[1])
         yield self.settings.views(widened(batch, width, pad), widened(words, width, pad))

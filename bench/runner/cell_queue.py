@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from bench.cluster.leases import Leases
-from bench.cluster.slots import Lane
+from bench.cluster.slots import SlotRequest
 from bench.core import files
 from bench.data import tasks
 from bench.matrix.cell import Cell
@@ -19,44 +19,44 @@ from bench.runner.oom_inference import inferred_out_of_memory
 T = TypeVar("T")
 
 
-class Waiting:
-    """By lane, in the order in which they are run."""
+class CellQueue:
+    """By request, in the order in which they are run."""
 
     def __init__(self, cells: Iterable[Cell], how: Launch, leases: Leases, watch: Watch):
         self.how, self.leases, self.watch = how, leases, watch
-        self.lanes: dict[Lane, list[Cell]] = {}
+        self.requests: dict[SlotRequest, list[Cell]] = {}
         self.elsewhere: dict[str, Cell] = {}  # that another run works on
-        self.looked = time.monotonic()
+        self.last_look_at = time.monotonic()
         for cell in cells:
-            self.lanes.setdefault(how.lane(cell), []).append(cell)
-        for several in self.lanes.values():
+            self.requests.setdefault(how.request(cell), []).append(cell)
+        for several in self.requests.values():
             _sort(several)
 
     def __bool__(self) -> bool:
-        return bool(self.lanes or self.elsewhere)
+        return bool(self.requests or self.elsewhere)
 
-    def count(self, lane: Lane) -> int:
-        return len(self.lanes.get(lane, ()))
+    def count(self, request: SlotRequest) -> int:
+        return len(self.requests.get(request, ()))
 
-    def take(self, lane: Lane, like: Cell | None = None) -> Cell | None:
-        """The next cell of a lane, now this run's; one that shares data and weights with `like`, if there is one."""
-        while cells := self.lanes.get(lane, []):
+    def take(self, request: SlotRequest, like: Cell | None = None) -> Cell | None:
+        """The next cell of a request, now this run's; one that shares data and weights with `like`, if there is one."""
+        while cells := self.requests.get(request, []):
             alike = (i for i, cell in enumerate(cells) if like is not None and shared(cell) == shared(like))
             cell = cells.pop(next(alike, 0))
-            self._drop_empty(lane)
+            self._drop_empty(request)
             if not self.patiently(lambda cell=cell: self.leases.claim(cell.name)):
                 self.elsewhere[cell.name] = cell
-            elif files.there(store.path(self.how.results, cell.name)):
+            elif files.exists_uncached(store.path(self.how.results, cell.name)):
                 self.done(cell)  # by another run, meanwhile
             else:
                 return cell
         return None
 
     def give_back(self, cells: Sequence[Cell]) -> None:
-        """Cells that were not run, in front of those of their lane."""
+        """Cells that were not run, in front of those of their request."""
         for cell in reversed(cells):
             self.leases.release(cell.name)
-            self.lanes.setdefault(self.how.lane(cell), []).insert(0, cell)
+            self.requests.setdefault(self.how.request(cell), []).insert(0, cell)
 
     def done(self, cell: Cell) -> None:
         """`cell` has its record."""
@@ -75,17 +75,17 @@ class Waiting:
 
     def look_elsewhere(self) -> None:
         """Cells of other runs: some have their record meanwhile, some lost the run that had them."""
-        if not self.elsewhere or time.monotonic() - self.looked < self.how.clocks.elsewhere:
+        if not self.elsewhere or time.monotonic() - self.last_look_at < self.how.clocks.elsewhere:
             return
-        self.looked = time.monotonic()
+        self.last_look_at = time.monotonic()
         claimed = self.leases.claimed()
         for name, cell in list(self.elsewhere.items()):
-            if files.there(store.path(self.how.results, name)):
+            if files.exists_uncached(store.path(self.how.results, name)):
                 self.done(self.elsewhere.pop(name))
             elif name not in claimed:
                 del self.elsewhere[name]
-                self.lanes.setdefault(self.how.lane(cell), []).append(cell)
-        if self.elsewhere and not self.lanes:
+                self.requests.setdefault(self.how.request(cell), []).append(cell)
+        if self.elsewhere and not self.requests:
             holders = sorted({claimed[name] for name in self.elsewhere})
             self.note(f"another run has the cells that are left: {', '.join(holders)}")
 
@@ -98,7 +98,7 @@ class Waiting:
             try:
                 return write()
             except OSError as error:
-                if error.errno not in files.PASSING:
+                if error.errno not in files.TRANSIENT_ERRNOS:
                     raise
                 self.note(f"{self.how.results} cannot be written ({error.strerror}): waiting")
                 time.sleep(self.how.clocks.room)
@@ -117,19 +117,19 @@ class Waiting:
 
     def _infer(self, witness: Record) -> None:
         """What ran out of memory needs no second try with larger micro-batches. What another run tries is its own."""
-        waiting = {cell.name: cell for cells in self.lanes.values() for cell in cells}
+        waiting = {cell.name: cell for cells in self.requests.values() for cell in cells}
         for record in inferred_out_of_memory(waiting.values(), witness):
             cell = waiting[record.name]
             if self.patiently(lambda cell=cell: self.leases.claim(cell.name)):
                 self.patiently(lambda record=record: store.write(self.how.results, record))
-                lane = self.how.lane(cell)
-                self.lanes[lane] = [one for one in self.lanes[lane] if one.name != cell.name]
-                self._drop_empty(lane)
+                request = self.how.request(cell)
+                self.requests[request] = [one for one in self.requests[request] if one.name != cell.name]
+                self._drop_empty(request)
                 self._finished(cell)
 
-    def _drop_empty(self, lane: Lane) -> None:
-        if not self.lanes[lane]:
-            del self.lanes[lane]
+    def _drop_empty(self, request: SlotRequest) -> None:
+        if not self.requests[request]:
+            del self.requests[request]
 
 
 def _sort(cells: list[Cell]) -> None:

@@ -25,9 +25,9 @@ from bench.cluster import launchers, ssh
 from bench.cluster.hostfile import read_hostfile
 from bench.cluster.launchers import Group, Launcher
 from bench.cluster.leases import Leases
-from bench.cluster.process_group import HERE, Running
-from bench.cluster.slots import Lane, Place, Pool
-from bench.cluster.timeouts import Clocks
+from bench.cluster.process_group import HERE, ProcessGroup
+from bench.cluster.slots import Allocation, SlotPool, SlotRequest
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem
 from bench.matrix.cell import Cell
 from bench.records import store
@@ -64,7 +64,7 @@ class Launch:
     hostfile: Path | None = None
     arguments: tuple[str, ...] = ()  # further ones for what starts the ranks
     launcher: Launcher = field(default_factory=launchers.DeepSpeed)
-    clocks: Clocks = Clocks()  # how long everything waits
+    clocks: Timeouts = Timeouts()  # how long everything waits
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
@@ -86,10 +86,10 @@ class Launch:
             raise InputError("command line", [Problem(f"--launcher {self.launcher.name}", missing)])
         return found
 
-    def lane(self, cell: Cell) -> Lane:
-        return Lane(cell.ranks, cell.name in self.exclusive or not self._shared)
+    def request(self, cell: Cell) -> SlotRequest:
+        return SlotRequest(cell.ranks, cell.name in self.exclusive or not self._shared)
 
-    def group(self, place: Place, slots: Mapping[str, int], work: Path, taken: set[int]) -> Group:
+    def group(self, place: Allocation, slots: Mapping[str, int], work: Path, taken: set[int]) -> Group:
         """A group on `place`. `taken`: ports of other groups of this run.
 
         OSError when nobody knows where its first host is.
@@ -132,17 +132,17 @@ def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:
     return [cell for cell in cells if cell.name not in done]
 
 
-def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> Running:
+def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callable[[], None]) -> ProcessGroup:
     """One group of `ranks` processes of `module`, until it ends. InputError as in `Launch.hosts`.
 
     `look` is called all the while, and once at the end. When it raises, the group is ended.
     """
     hosts = launch.hosts(ranks)
-    place = Pool(hosts).place(Lane(ranks))
+    place = SlotPool(hosts).allocate(SlotRequest(ranks))
     assert place is not None, "that it fits was checked"
     made = launch.group(place, hosts, work, set())
     with Leases(launch.results, work.parent, launch.clocks) as leases:
-        running = Running(made, launch.launcher, module, leases.lease, {})
+        running = ProcessGroup(made, launch.launcher, module, leases.lease, {})
         try:
             while running.session.poll() is None:
                 time.sleep(launch.clocks.poll)
@@ -153,16 +153,16 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
     return running
 
 
-def start_error(running: Running) -> LaunchError:
+def start_error(running: ProcessGroup) -> LaunchError:
     """What was started, and the end of its log."""
     command = running.launcher.command(running.group)
     lines = [f"the processes could not be started: {shlex.join(command)}", *running.log()]
     return LaunchError("\n".join(lines))
 
 
-def example(lane: Lane, hosts: Mapping[str, int], launch: Launch) -> list[str]:
+def example(request: SlotRequest, hosts: Mapping[str, int], launch: Launch) -> list[str]:
     """The command of one group, for people."""
-    place = Pool(hosts).place(lane)
+    place = SlotPool(hosts).allocate(request)
     assert place is not None, "that all fit was checked"
     shown = Group(place, hosts, Path("QUEUE"), place.hosts[0], PORTS.start, launch.arguments)
     return launch.launcher.command(shown)

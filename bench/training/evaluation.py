@@ -10,7 +10,7 @@ import torch
 
 from bench.data import metrics
 from bench.data.templates import Encoded
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.training.engine import World
 from bench.training.loader import Loader, evenly
 
@@ -44,7 +44,7 @@ class Outcomes:
 
 @torch.no_grad()
 def outcomes(
-    tuned: Tuned,
+    tuned: TunedModel,
     examples: list[Encoded],
     loader: Loader,
     world: World,
@@ -58,8 +58,8 @@ def outcomes(
             if number == 0 and followed is not None:
                 loaded.settle()  # so that the batches that wait are the same ones each time
                 around = followed
-            with around, tuned.knowing(batch, below):
+            with around, tuned.with_cached_prefix(batch, below):
                 answered = tuned.head.scores(tuned.logits(batch)).argmax(1)
-            predicted.update(zip(batch.index.tolist(), answered.tolist(), strict=True))
+            predicted.update(zip(batch.example_ids.tolist(), answered.tolist(), strict=True))
     merged = world.merge(predicted)
     return Outcomes([example.label for example in examples], [merged[i] for i in range(len(examples))])

@@ -13,7 +13,7 @@ from bench.cluster.heartbeat import pulse
 from bench.data import batches
 from bench.data.batches import EVALUATION_BATCH
 from bench.data.templates import Encoded
-from bench.models.stack import Batch, Below, Stream
+from bench.models.stack import Batch, CachedPrefix, Stream
 from bench.training.engine import World
 from bench.training.feature_cache import Features
 from bench.training.setup import Encodings
@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
 class Loaded(NamedTuple):
     batch: Batch
-    below: Below | None = None  # what the feature cache has of it
+    cached_prefix: CachedPrefix | None = None  # what the feature cache has of it
     ready: torch.cuda.Event | None = None  # when it has arrived on a GPU
 
 
@@ -68,7 +68,7 @@ class Loader:
         states = self.features.states([examples[i] for i in ids], pinned).to(self.device, non_blocking=pinned)
         whole = states.shape[1] == batch.ids.shape[1]  # else the one token that the head reads, which all have
         mask = batch.text_mask if whole else batch.text_mask.new_ones(states.shape[:2])
-        return Loaded(batch, Below(self.features.depth, Stream(states, mask)))
+        return Loaded(batch, CachedPrefix(self.features.depth, Stream(states, mask)))
 
 
 class Ahead(Iterator[Loaded]):
@@ -92,7 +92,7 @@ class Ahead(Iterator[Loaded]):
         loaded = self._futures.popleft().result()
         if loaded is None:
             raise StopIteration
-        pulse.mark()
+        pulse.count_progress()
         if loaded.ready is not None:
             _receive(loaded)
         return loaded
@@ -105,7 +105,7 @@ class Ahead(Iterator[Loaded]):
     def states(self) -> list[torch.Tensor]:
         """Those from the feature cache that wait."""
         waiting = [future.result() for future in self._futures if future.done()]
-        return [one.below.stream.states for one in waiting if one is not None and one.below is not None]
+        return [one.cached_prefix.stream.states for one in waiting if one is not None and one.cached_prefix is not None]
 
     def __enter__(self) -> Ahead:
         return self
@@ -120,7 +120,7 @@ def _receive(loaded: Loaded) -> None:
     stream = torch.cuda.current_stream()
     stream.wait_event(loaded.ready)
     tensors = [*vars(loaded.batch).values()]
-    if loaded.below is not None:
-        tensors += [loaded.below.stream.states, loaded.below.stream.mask]
+    if loaded.cached_prefix is not None:
+        tensors += [loaded.cached_prefix.stream.states, loaded.cached_prefix.stream.mask]
     for tensor in tensors:
         tensor.record_stream(stream)

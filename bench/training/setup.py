@@ -15,7 +15,7 @@ from bench.data.splits import Example, Splits, split
 from bench.data.templates import Encoded, Templater, tokenizer
 from bench.data.verbalizers import answer_ids, tokens_of
 from bench.matrix.cell import Cell, identity_json
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.stack import Batch, Stack
 from bench.models.stack.compiled import compile_layers
 from bench.models.stack.families import load
@@ -44,7 +44,7 @@ class Encodings:
         return collate([examples[i] for i in ids], self.vocabulary.pad, keys, ids, device)
 
 
-def prepare(cell: Cell, device: torch.device = CPU) -> tuple[Tuned, Encodings]:
+def prepare(cell: Cell, device: torch.device = CPU) -> tuple[TunedModel, Encodings]:
     """The model of a cell, freshly loaded and initialised from its seed, and its data. Collective under ZeRO-3.
 
     On `device` where its weights are random: what a checkpoint has, the engine moves there.
@@ -70,7 +70,7 @@ def assemble(
     words: Vocabulary,
     answer_ids: list[int],
     partitioning: Partitioning | None = None,
-) -> Tuned:
+) -> TunedModel:
     """The cell's method and head on `stack`, initialised from its seed. ValueError where the method trains nothing."""
     own = {id(parameter) for parameter in stack.parameters()}
     with torch.random.fork_rng(devices=[]), partitioning.attaching() if partitioning else nullcontext():
@@ -79,7 +79,7 @@ def assemble(
         head = cell.head.build(stack, answer_ids)
     if cell.compile:
         compile_layers(stack)
-    tuned = Tuned(stack, attachment, head, cell.lower_dropout, cell.checkpointing, own)
+    tuned = TunedModel(stack, attachment, head, cell.lower_dropout, cell.checkpointing, own)
     if not cell.method.trains_head_only and all(name.startswith("head.") for name in tuned.trainable()):
         raise ValueError(f"method: {cell.method.label} trains nothing but the head on {cell.backbone.label}")
     return tuned

@@ -15,9 +15,9 @@ from bench.core.seeds import stream_seed
 from bench.data import batches, metrics
 from bench.data.templates import Encoded
 from bench.matrix.cell import Cell
-from bench.methods.tuned_model import Tuned
-from bench.models.forward_passes import Pass
-from bench.models.stack import WORDS
+from bench.methods.tuned_model import TunedModel
+from bench.models.forward_passes import ForwardPass
+from bench.models.stack import EMBEDDINGS
 from bench.profiler import Ledger, PhaseClock, StepClock
 from bench.profiler.clock import quantiles
 from bench.profiler.efficiency import efficiency
@@ -161,7 +161,7 @@ class _Run:
                 yield Request(self.encodings.train, ids, keys)
 
     def _step(self, step: int, shares: list[list[int]], loaded: Ahead) -> None:
-        pulse.tell(step=step + 1)
+        pulse.report(step=step + 1)
         tokens = sum(len(self.encodings.train[i].ids) for share in shares for i in share)
 
         def work() -> None:
@@ -180,11 +180,11 @@ class _Run:
         kept = self.selection.state.values()
         return self.ledger.step(phase, self.engine.tuned, self.engine.optimizer, kept, cached)
 
-    def _passes(self, loaded: Ahead) -> Iterator[Pass]:
+    def _passes(self, loaded: Ahead) -> Iterator[ForwardPass]:
         """What the next micro-batch is trained on."""
         with self.steps.waiting():
             one = next(loaded)
-        with self.engine.tuned.knowing(one.batch, one.below):
+        with self.engine.tuned.with_cached_prefix(one.batch, one.cached_prefix):
             yield from followed(self.perturber.passes(one.batch), self.steps.count)
 
     def _refresh(self) -> None:
@@ -264,7 +264,7 @@ class _Run:
 
     def cost(self) -> Cost:
         clock, features = self.steps, self.features
-        given = features.depth if features else WORDS
+        given = features.depth if features else EMBEDDINGS
         operations = Flops(self.engine.tuned, self.cell.regularizer).total(clock.batches, given)
         share = clock.share(operations, self.cell.precision)
         mine = (clock.tokens, clock.samples, clock.window_seconds, clock.waited_seconds, clock.milliseconds(), share)
@@ -290,7 +290,7 @@ class _Run:
         )
 
 
-def trained_share(tuned: Tuned) -> float:
+def trained_share(tuned: TunedModel) -> float:
     """Of the backbone's weights, what it was given included."""
     sizes = [(size(p), p.requires_grad) for p in tuned.stack.parameters()]
     return sum(n for n, trains in sizes if trains) / sum(n for n, _ in sizes)

@@ -23,7 +23,7 @@ import psutil
 import torch
 
 from bench.cluster.heartbeat import pulse
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.core.settings import Unsupported
 from bench.data import sources
@@ -44,7 +44,7 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     group = json.loads((folder / "group.json").read_text("utf-8"))
-    results, clocks = Path(group["results"]), Clocks(**group["clocks"])
+    results, clocks = Path(group["results"]), Timeouts(**group["clocks"])
     launcher = str(group["launcher"])
     started = {"alone": group["alone"], "launcher": "deepspeed" if launcher == "pdsh" else launcher}
     sources.use(group["commits"])
@@ -64,7 +64,7 @@ def main() -> None:
     world.leave()
 
 
-def queue(file: Path, clocks: Clocks) -> Iterator[dict[str, Any]]:
+def queue(file: Path, clocks: Timeouts) -> Iterator[dict[str, Any]]:
     """The lines of the queue, as they come, to its end."""
     position = 0
     while True:
@@ -80,7 +80,7 @@ def queue(file: Path, clocks: Clocks) -> Iterator[dict[str, Any]]:
             time.sleep(clocks.queue)
 
 
-def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any], clocks: Clocks) -> None:
+def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any], clocks: Timeouts) -> None:
     """Runs one cell and writes its record. A failure ends the process, after its record is written.
 
     `line` has, for the record, what a dry run gave and the runs before that ended with a host, and `how`
@@ -91,7 +91,7 @@ def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: di
     clock, started = PhaseClock(), store.now()
 
     def tell(progress: Progress) -> None:
-        pulse.tell(cell=cell.name, phase=progress.phase, step=progress.step, steps=progress.steps)
+        pulse.report(cell=cell.name, phase=progress.phase, step=progress.step, steps=progress.steps)
 
     try:
         record = run_cell(cell, world, clock, tell)
@@ -108,17 +108,17 @@ def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: di
         write(results, record.model_copy(update=known), clocks)
 
 
-def write(results: Path, record: Record, clocks: Clocks) -> None:
+def write(results: Path, record: Record, clocks: Timeouts) -> None:
     """As soon as there is room for it: what was measured is not lost to a full disk."""
     while True:
         try:
             store.write(results, record)
-            return pulse.tell(trouble="")
+            return pulse.report(trouble="")
         except OSError as error:
-            if error.errno not in files.PASSING:
+            if error.errno not in files.TRANSIENT_ERRNOS:
                 raise
             where = f"{store.path(results, record.name)} cannot be written ({error.strerror}): waiting"
-            pulse.tell(phase="write", trouble=where)
+            pulse.report(phase="write", trouble=where)
             time.sleep(clocks.room)
 
 
@@ -133,7 +133,7 @@ def is_echo(error: Exception) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo/transport" in text
 
 
-def end(results: Path, record: Record, clocks: Clocks) -> NoReturn:
+def end(results: Path, record: Record, clocks: Timeouts) -> NoReturn:
     """The first rank to fail writes the record; the others hang in a collective and are ended by the launcher."""
     write(results, record, clocks)
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """How full the hosts are: cells of many sizes on 8 x 8 slots, in simulated time.
 
-Groups are placed by the code that places real ones; a group serves cells of its lane one after another, and what
+Groups are placed by the code that places real ones; a group serves cells of its request one after another, and what
 another seed gives is other durations in another order.
 """
 
@@ -17,37 +17,45 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.cluster.slots import Lane, Place, Pool
+from bench.cluster.slots import Allocation, SlotPool, SlotRequest
 
 HOSTS = {f"host{number}": 8 for number in range(8)}
-CELLS = {Lane(1): 560, Lane(1, True): 40, Lane(2): 200, Lane(4): 120, Lane(8): 50, Lane(16): 20, Lane(32): 10}
+CELLS = {
+    SlotRequest(1): 560,
+    SlotRequest(1, True): 40,
+    SlotRequest(2): 200,
+    SlotRequest(4): 120,
+    SlotRequest(8): 50,
+    SlotRequest(16): 20,
+    SlotRequest(32): 10,
+}
 MEDIAN_SECONDS, SIGMA = 60.0, 0.8  # of the lognormal durations
 OFF = 0.5  # sigma of the factor by which a guess of them is off
 START_SECONDS = 12.0  # of a group, until it takes its first cell
 SEEDS = range(5)
 
-Cells = list[tuple[Lane, float]]  # each with its seconds
-Order = Callable[[Pool, Iterable[Lane]], list[Lane]]
+Cells = list[tuple[SlotRequest, float]]  # each with its seconds
+Order = Callable[[SlotPool, Iterable[SlotRequest]], list[SlotRequest]]
 
 
 def mixed(seed: int) -> Cells:
     """1,000 cells: 60 % on one rank, 20 % on two, a few on as many as half of the slots; 40 want their host alone."""
     chance = random.Random(seed)
-    lanes = list(Counter(CELLS).elements())
-    chance.shuffle(lanes)
-    return [(lane, MEDIAN_SECONDS * chance.lognormvariate(0, SIGMA)) for lane in lanes]
+    requests = list(Counter(CELLS).elements())
+    chance.shuffle(requests)
+    return [(request, MEDIAN_SECONDS * chance.lognormvariate(0, SIGMA)) for request in requests]
 
 
 def longest_first(cells: Cells, seed: int) -> Cells:
-    """As `bench run` sorts those of a lane, by a guess."""
+    """As `bench run` sorts those of a request, by a guess."""
     chance = random.Random(-1 - seed)
     return sorted(cells, key=lambda cell: -cell[1] * chance.lognormvariate(0, OFF))
 
 
 @dataclass(eq=False)
 class Group:
-    lane: Lane
-    place: Place
+    request: SlotRequest
+    place: Allocation
     seconds: float  # of its cell
     starting: bool = True
 
@@ -67,12 +75,12 @@ class Outcome:
 class Simulation:
     """`lost`: a host and the second in which it vanishes."""
 
-    def __init__(self, cells: Cells, order: Order = Pool.order, lost: tuple[str, float] | None = None):
+    def __init__(self, cells: Cells, order: Order = SlotPool.order, lost: tuple[str, float] | None = None):
         self.cells, self.order, self.lost = cells, order, lost
-        self.pool = Pool(HOSTS)
-        self.waiting: dict[Lane, deque[float]] = {}
-        for lane, seconds in cells:
-            self.waiting.setdefault(lane, deque()).append(seconds)
+        self.pool = SlotPool(HOSTS)
+        self.waiting: dict[SlotRequest, deque[float]] = {}
+        for request, seconds in cells:
+            self.waiting.setdefault(request, deque()).append(seconds)
         self.groups: dict[Group, None] = {}  # in the order of their starts
         self.events: list[tuple[float, int, Group | None]] = []  # None: the host vanishes
         self.now = 0.0
@@ -89,13 +97,13 @@ class Simulation:
             if any(self.waiting.values()):
                 there += seconds * self.pool.total
                 busy += seconds * self.pool.busy
-                working += seconds * sum(group.lane.ranks for group in self.groups if not group.starting)
+                working += seconds * sum(group.request.ranks for group in self.groups if not group.starting)
             self.now, _, group = heapq.heappop(self.events)
             self._lose() if group is None else self._turn(group)
             self._start()
         assert not any(self.waiting.values()) and not self.pool.busy, "every cell was served"
-        work = sum(lane.ranks * seconds for lane, seconds in self.cells)
-        around = sum((8 - lane.ranks) * seconds for lane, seconds in self.cells if lane.exclusive)
+        work = sum(request.ranks * seconds for request, seconds in self.cells)
+        around = sum((8 - request.ranks) * seconds for request, seconds in self.cells if request.exclusive)
         shares = (busy / there, working / there)
         return Outcome(*shares, self.now, self.bound(work), self.bound(work + around), next(self.starts))
 
@@ -108,20 +116,20 @@ class Simulation:
 
     def _start(self) -> None:
         """Groups where there is a place, each for a cell."""
-        for lane in self.order(self.pool, self.waiting):
-            while self.waiting[lane] and (place := self.pool.place(lane)) is not None:
-                group = Group(lane, place, self.waiting[lane].popleft())
+        for request in self.order(self.pool, self.waiting):
+            while self.waiting[request] and (place := self.pool.allocate(request)) is not None:
+                group = Group(request, place, self.waiting[request].popleft())
                 self.groups[group] = None
                 next(self.starts)
                 self._wake(group, START_SECONDS)
 
     def _turn(self, group: Group) -> None:
-        """A group is up, or done with a cell and takes the next one of its lane, or ends."""
+        """A group is up, or done with a cell and takes the next one of its request, or ends."""
         if group not in self.groups:
             return  # it was on the host that vanished
         if group.starting:
             group.starting = False
-        elif waiting := self.waiting[group.lane]:
+        elif waiting := self.waiting[group.request]:
             group.seconds = waiting.popleft()
         else:
             del self.groups[group]
@@ -140,32 +148,32 @@ class Simulation:
         for group in [group for group in self.groups if host in group.place.hosts]:
             del self.groups[group]
             self.pool.free(group.place)
-            self.waiting[group.lane].appendleft(group.seconds)
+            self.waiting[group.request].appendleft(group.seconds)
 
 
-def widest_last(pool: Pool, lanes: Iterable[Lane]) -> list[Lane]:
-    return list(reversed(pool.order(lanes)))
+def widest_last(pool: SlotPool, requests: Iterable[SlotRequest]) -> list[SlotRequest]:
+    return list(reversed(pool.order(requests)))
 
 
-def exclusive_first(pool: Pool, lanes: Iterable[Lane]) -> list[Lane]:
-    return sorted(pool.order(lanes), key=lambda lane: not lane.exclusive)
+def exclusive_first(pool: SlotPool, requests: Iterable[SlotRequest]) -> list[SlotRequest]:
+    return sorted(pool.order(requests), key=lambda request: not request.exclusive)
 
 
-def outcomes(order: Order = Pool.order, lost: bool = False, guessed: bool = True) -> list[Outcome]:
-    """Of each seed. `lost`: a host vanishes after half of the time that the work takes at least. `guessed`: the lanes
+def outcomes(order: Order = SlotPool.order, lost: bool = False, guessed: bool = True) -> list[Outcome]:
+    """Of each seed. `lost`: a host vanishes after half of the time that the work takes at least. `guessed`: the requests
     have their longest cells first, as far as these can be guessed."""
     found: list[Outcome] = []
     for seed in SEEDS:
         cells = longest_first(mixed(seed), seed) if guessed else mixed(seed)
-        half = Simulation(cells).bound(sum(lane.ranks * seconds for lane, seconds in cells)) / 2
+        half = Simulation(cells).bound(sum(request.ranks * seconds for request, seconds in cells)) / 2
         found.append(Simulation(cells, order, ("host0", half) if lost else None).run())
     return found
 
 
 CASES: dict[str, tuple[Order, bool] | tuple[Order, bool, bool]] = {
-    "widest first": (Pool.order, False),
-    "widest first, a host lost": (Pool.order, True),
-    "widest first, nothing guessed": (Pool.order, False, False),
+    "widest first": (SlotPool.order, False),
+    "widest first, a host lost": (SlotPool.order, True),
+    "widest first, nothing guessed": (SlotPool.order, False, False),
     "exclusive first": (exclusive_first, False),
     "exclusive first, a host lost": (exclusive_first, True),
     "widest last": (widest_last, False),

@@ -26,7 +26,7 @@ from bench.checks.doctor.findings import Finding
 from bench.checks.doctor.hosts import Host, Hosts
 from bench.cli import doctor
 from bench.cluster import network_interfaces
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
 GIB = 2**30
 H200 = Gpu(name="NVIDIA H200", total_bytes=140 * GIB, free_bytes=139 * GIB)
@@ -257,7 +257,7 @@ def free_ports(names: Iterable[str]) -> dict[str, int]:
 def invitation(name: str, ports: dict[str, int], seconds: float = 60) -> meeting.Invitation:
     others = {other: ("127.0.0.1", port) for other, port in ports.items() if other != name}
     return meeting.Invitation(
-        name=name, port=ports[name], others=others, clocks=Clocks(meet=seconds, answer=2 * seconds)
+        name=name, port=ports[name], others=others, clocks=Timeouts(meet=seconds, answer=2 * seconds)
     )
 
 
@@ -311,7 +311,7 @@ def test_a_port_that_is_taken_is_told() -> None:
 def request(results: Path, **variables: str) -> Request:
     others = {"other": "10.9.8.7"}
     return Request(
-        results=str(results), token="70ce", reply="4e91", variables=variables, others=others, clocks=Clocks()
+        results=str(results), token="70ce", reply="4e91", variables=variables, others=others, clocks=Timeouts()
     )
 
 

@@ -20,7 +20,7 @@ from bench.checks.preflight.probes import Probe, probes
 from bench.checks.preflight.verdicts import Verdict
 from bench.cli.run import Session
 from bench.cluster.launchers import DeepSpeed, Group
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.matrix import matrix
 from bench.matrix.cell import rebuild
@@ -213,7 +213,7 @@ def test_a_rank_that_hangs_or_dies_costs_one_probe(script, how, monkeypatch, exp
         return [sys.executable, "-c", script if len(left) == 1 else "pass"]
 
     monkeypatch.setattr(DeepSpeed, "command", command)
-    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Clocks(probe=1), worker=WORKER), lambda *_: None)
+    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Timeouts(probe=1), worker=WORKER), lambda *_: None)
     assert [verdicts[probe.name].finding for probe in made] == ["exact", "unsupported", "exact"]
     assert verdicts[made[1].name].exception == how
     assert left == [3, 1] and where == HERE

@@ -14,7 +14,7 @@ from runs import bench, call
 from sample_records import record
 from sample_surfaces import measured
 
-from bench.cli.run import How, Session
+from bench.cli.run import RunOptions, Session
 from bench.matrix import matrix
 from bench.records import retry, store
 from bench.runner import launch
@@ -145,7 +145,7 @@ def test_what_stands_for_a_record_is_told_at_the_start_and_set_aside_when_asked(
     console = Console(file=io.StringIO(), width=1000)
     session = Session(console, results)
     cells = matrix.load(str(file)).expand()
-    dry = How("m", ["failed"], None, True, False, False, None)
+    dry = RunOptions("m", ["failed"], None, True, False, False, None)
     session._stage(cells, dry)
     said = console.file.getvalue()
     assert "2 cells, 0 to run" in said and said.count("--retry unreadable sets it aside and runs its cell") == 2

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from bench.cluster.leases import Leases
-from bench.cluster.run_identity import Owner
-from bench.cluster.timeouts import Clocks
+from bench.cluster.run_identity import RunIdentity
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 
 SPAWN = multiprocessing.get_context("spawn")
-CLOCKS = Clocks().scaled(1 / 50)  # leases last 1.2 seconds
-QUICK = Clocks().scaled(1 / 500)
-TOUCHES = round(Clocks.lease / Clocks.touch)  # in the time of a lease
+CLOCKS = Timeouts().scaled(1 / 50)  # leases last 1.2 seconds
+QUICK = Timeouts().scaled(1 / 500)
+TOUCHES = round(Timeouts.lease / Timeouts.touch)  # in the time of a lease
 
 
 def run_folder(results: Path, name: str) -> Path:
@@ -35,7 +35,7 @@ def run_folder(results: Path, name: str) -> Path:
     return folder
 
 
-def leases(results: Path, name: str, clocks: Clocks = CLOCKS) -> Leases:
+def leases(results: Path, name: str, clocks: Timeouts = CLOCKS) -> Leases:
     return Leases(results, run_folder(results, name), clocks)
 
 
@@ -170,7 +170,7 @@ def test_clocks_do_not_matter(tmp_path: Path) -> None:
         while observer._touches < until:
             when = clock.randrange(2**32)
             os.utime(live.lease, (when, when))
-            assert observer.holder("cell") == str(Owner.here("a"))
+            assert observer.holder("cell") == str(RunIdentity.here("a"))
             time.sleep(0.01)
 
 
@@ -201,18 +201,18 @@ def test_a_process_elsewhere_is_judged_by_its_lease(changed: dict[str, str], tmp
 
 
 def test_a_pid_that_another_process_has_now_is_told_by_its_start(tmp_path: Path) -> None:
-    me = Owner.here("a")
+    me = RunIdentity.here("a")
     assert not me.ended()
-    assert Owner(**vars(me) | {"start": 1}).ended()
-    assert not Owner(**vars(me) | {"start": 1, "boot": None}).ended(), "not known"
+    assert RunIdentity(**vars(me) | {"start": 1}).ended()
+    assert not RunIdentity(**vars(me) | {"start": 1, "boot": None}).ended(), "not known"
 
 
 def test_a_zombie_has_ended() -> None:
     reader, writer = os.pipe()
     if not (pid := os.fork()):
-        os.write(writer, json.dumps(vars(Owner.here("a"))).encode())
+        os.write(writer, json.dumps(vars(RunIdentity.here("a"))).encode())
         os._exit(0)
-    owner = Owner(**json.loads(os.read(reader, 10_000)))
+    owner = RunIdentity(**json.loads(os.read(reader, 10_000)))
     os.close(reader)
     os.close(writer)
     assert owner.pid == pid
@@ -239,7 +239,7 @@ def test_the_folder_of_another_users_run_may_be_closed_to_this_one(
     with leases(tmp_path, "a") as first, leases(tmp_path, "b") as other:
         assert first.claim("cell")
         monkeypatch.setattr(os, "stat", denied)
-        assert other.holder("cell") == str(Owner.here("a")) and not other.claim("cell")
+        assert other.holder("cell") == str(RunIdentity.here("a")) and not other.claim("cell")
         monkeypatch.undo()
 
 

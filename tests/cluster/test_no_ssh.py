@@ -20,7 +20,7 @@ from scripted import QUICK, RANK, Scripted
 from bench.cluster import heartbeat
 from bench.cluster.launchers.agents import Agents, beat_file, ended_file
 from bench.cluster.launchers.node import Node, launch_command
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError
 from bench.records import store
 from bench.runner import loop
@@ -194,7 +194,7 @@ def test_an_agent_that_ends_takes_its_ranks_with_it(tmp_path: Path) -> None:
 def test_a_host_answers_while_its_agent_beats(tmp_path: Path) -> None:
     launcher = Agents(tmp_path)
     with agents(tmp_path, "a/../b"):  # a name that is no path
-        assert launcher.reachable("a/../b", Clocks())
+        assert launcher.reachable("a/../b", Timeouts())
         assert not launcher.reachable("b", QUICK)
     beat_file(tmp_path, "a").touch()
     assert not launcher.reachable("a", QUICK), "an agent that was killed leaves its file behind"

@@ -14,9 +14,9 @@ from scripted import said, saying
 
 from bench.cluster.launchers.base import Group
 from bench.cluster.launchers.openmpi import OpenMPI
-from bench.cluster.slots import Place
+from bench.cluster.slots import Allocation
 
-PLACE = Place((("n2", (0, 2)), ("n1", (1,))))
+PLACE = Allocation((("n2", (0, 2)), ("n1", (1,))))
 SSH = '#!/bin/sh\nexport REACHED=$1\nshift\nexec sh -c "$*"\n'
 
 with_mpirun = pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun (Debian: apt-get install openmpi-bin)")

@@ -20,9 +20,9 @@ from runs import wait_for
 from bench.cluster import heartbeat, rank_supervisor
 from bench.cluster.heartbeat import Beat, Exit
 from bench.cluster.rank_supervisor import LAUNCHER_IS_GONE, RUN_IS_GONE
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
-CLOCKS = Clocks().scaled(1 / 20)
+CLOCKS = Timeouts().scaled(1 / 20)
 RANK = """
 import os, subprocess, sys, time
 from bench.cluster.heartbeat import pulse
@@ -75,7 +75,7 @@ class Guarded:
 
 
 @contextlib.contextmanager
-def guarded(folder: Path, clocks: Clocks = CLOCKS, **variables: str) -> Iterator[Guarded]:
+def guarded(folder: Path, clocks: Timeouts = CLOCKS, **variables: str) -> Iterator[Guarded]:
     """Started by a shell, as by a launcher. The lease is of a process that does nothing: it stands still."""
     (folder / "rank_script.py").write_text(RANK)
     work, lease = folder / "group", folder / "lease"
@@ -104,9 +104,9 @@ def gone(several: list[psutil.Process]) -> bool:
 
 
 def test_what_a_rank_tells_and_how_it_ended_is_told(tmp_path: Path) -> None:
-    with guarded(tmp_path, Clocks(orphan=39)) as one:
+    with guarded(tmp_path, Timeouts(orphan=39)) as one:
         rank, started = one.inside()
-        wait_for(lambda: (beat := one.beat()) and beat.marks == 5)
+        wait_for(lambda: (beat := one.beat()) and beat.progress_count == 5)
         beat = one.beat()
         assert beat and (beat.cell, beat.step, beat.steps, beat.host) == ("a", 3, 9, "localhost")
         rank.send_signal(signal.SIGSTOP)
@@ -145,7 +145,7 @@ ORDERS: dict[str, tuple[Callable[[Guarded], object], str]] = {
 @pytest.mark.parametrize("why", ORDERS)
 def test_a_rank_ends_with_all_it_has_started_even_when_it_is_stopped(why: str, tmp_path: Path) -> None:
     happens, order = ORDERS[why]
-    patient = Clocks(**{**asdict(CLOCKS), "lease": 600, "orphan": 400})
+    patient = Timeouts(**{**asdict(CLOCKS), "lease": 600, "orphan": 400})
     with guarded(tmp_path, CLOCKS if why == "the lease stands still" else patient) as one:
         inside = one.inside()
         inside[0].send_signal(signal.SIGSTOP)

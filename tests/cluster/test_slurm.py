@@ -25,14 +25,14 @@ from bench.cluster import failure_diagnosis
 from bench.cluster.launchers.base import Group
 from bench.cluster.launchers.slurm import INHERITED, Slurm, allocation
 from bench.cluster.network_interfaces import is_here
-from bench.cluster.slots import Lane, Place, Pool
-from bench.cluster.timeouts import Clocks
+from bench.cluster.slots import Allocation, SlotPool, SlotRequest
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError
 from bench.records import store
 from bench.runner.launch import Launch
 from bench.training import WORKER
 
-PLACE = Place((("n2", (0, 1)), ("n1", (1,))))
+PLACE = Allocation((("n2", (0, 1)), ("n1", (1,))))
 SCONTROL = """#!/bin/sh
 case "$*" in
 "show hostnames "*) echo "$3" | tr ',' '\\n' ;;
@@ -112,7 +112,7 @@ def test_outside_of_an_allocation(stand_ins) -> None:
         Slurm().hosts()
 
 
-def group(work: Path, place: Place = PLACE, arguments: tuple[str, ...] = ()) -> Group:
+def group(work: Path, place: Allocation = PLACE, arguments: tuple[str, ...] = ()) -> Group:
     return Group(place, {"n1": 2, "n2": 2}, work, "192.0.2.1", 20000, arguments)
 
 
@@ -161,14 +161,14 @@ def test_the_stand_in_refuses_what_srun_refuses(stand_ins, monkeypatch, tmp_path
     assert code == 1 and "not available" in output
     for name in ("SLURM_EXCLUSIVE", "SLURM_GPUS_PER_TASK"):
         assert call(step(tmp_path, WHERE), **{name: "1"})[0] != 0 and name.startswith(INHERITED)
-    assert Slurm().reachable("n2", Clocks()) and not Slurm().reachable("n9", Clocks())
+    assert Slurm().reachable("n2", Timeouts()) and not Slurm().reachable("n9", Timeouts())
 
 
 def test_ranks_have_the_places_of_the_allocation_and_end_together(stand_ins, monkeypatch, tmp_path: Path) -> None:
     in_allocation(monkeypatch, SLURM_TASKS_PER_NODE="2,1", SLURM_EXCLUSIVE="1")  # which steps must not inherit
     how = Launch(tmp_path, launcher=Slurm(), clocks=QUICK, worker=WORKER)
     slots = how.hosts(3)
-    place = Pool(slots).place(Lane(3))
+    place = SlotPool(slots).allocate(SlotRequest(3))
     assert place is not None
     with saying(Slurm(), how.group(place, slots, tmp_path, set()), monkeypatch) as running:
         ranks = said(running)
@@ -188,8 +188,8 @@ def test_a_rank_that_fails_ends_the_step(stand_ins, monkeypatch, tmp_path: Path)
     monkeypatch.setenv("BENCH_FAILS", "1")
     with saying(Slurm(), replace(group(tmp_path), clocks=QUICK), monkeypatch) as running:
         wait_for(lambda: running.session.poll() is not None)
-        wait_for(lambda: running.look() or running.failing)
-        found = failure_diagnosis.root(running.exits)
+        wait_for(lambda: running.poll() or running.failing)
+        found = failure_diagnosis.first_failed_rank(running.exits)
         assert found is not None and (found.rank, found.host, found.code) == (1, "n2", 7)
         assert running.over
 

@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from bench.cluster import network_interfaces, ssh
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
 SSH = """#!/bin/sh
 printf '%s\\n' "$@" > "$SEEN"
 for last in "$@"; do :; done
 exec sh -c "$last"
 """
-CLOCKS = Clocks(reach=60, step=90, resolve=60)  # whatever else the machine does
+CLOCKS = Timeouts(reach=60, step=90, resolve=60)  # whatever else the machine does
 QUIET = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from bench.cli.run import Where
-from bench.cluster.timeouts import RULES, Clocks, chosen
+from bench.cli.run import LaunchTarget
+from bench.cluster.timeouts import RULES, Timeouts, chosen
 from bench.core.settings import InputError
 
 BENCH = ROOT / "bench"
@@ -23,30 +23,32 @@ BENCH = ROOT / "bench"
 def test_ranks_end_before_others_take_their_cells_whatever_the_factor() -> None:
     """What Leases and guards rely on; rules name fields, and every field is a number of seconds above 0."""
     for factor in (0.01, 0.1, 1 / 3, 1, 7, 1000):
-        made = Clocks().scaled(factor)
+        made = Timeouts().scaled(factor)
         assert made.orphan + 2 * made.beat + made.touch < made.lease, "as a guard and another run count"
         assert made.orphan >= 3 * made.touch and made.lease >= 6 * made.touch and made.silence >= 2 * made.beat
         assert made.agent_gone >= 3 * made.agent_beat and made.agent_stop > made.end
         assert all(value > 0 for value in vars(made).values())
-        assert vars(made) == pytest.approx({name: value * factor for name, value in vars(Clocks()).items()})
-    names = {one.name for one in fields(Clocks)}
+        assert vars(made) == pytest.approx({name: value * factor for name, value in vars(Timeouts()).items()})
+    names = {one.name for one in fields(Timeouts)}
     assert {name for less, _, more, _ in RULES for name in (less, more)} <= names
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: "-".join(map(str, rule[:3])))
 def test_each_rule_is_checked(rule) -> None:
     less, times, more, why = rule
-    short = getattr(Clocks(), less) * times * 0.99
+    short = getattr(Timeouts(), less) * times * 0.99
     with pytest.raises(ValueError, match=f"{more}: found {short:g}, expected at least .* {less}: {re.escape(why)}"):
-        replace(Clocks(), **{more: short})
+        replace(Timeouts(), **{more: short})
 
 
 def test_the_variable_is_a_factor_or_fields_and_a_timeout_of_ones_own_counts_more() -> None:
-    assert chosen({}) == chosen({"BENCH_CLOCKS": ""}) == chosen({"BENCH_CLOCKS": "1"}) == Clocks()
-    assert chosen({"BENCH_CLOCKS": "0.1"}) == Clocks().scaled(0.1)
-    assert chosen({"BENCH_CLOCKS": '{"lease": 300, "probe": 7.5}'}) == Clocks(lease=300, probe=7.5)
-    assert chosen({"BENCH_CLOCKS": "2"}, timeout=30) == replace(Clocks().scaled(2), timeout=30)
-    assert Clocks(**json.loads(json.dumps(asdict(Clocks(lease=300))))) == Clocks(lease=300), "as group.json has it"
+    assert chosen({}) == chosen({"BENCH_CLOCKS": ""}) == chosen({"BENCH_CLOCKS": "1"}) == Timeouts()
+    assert chosen({"BENCH_CLOCKS": "0.1"}) == Timeouts().scaled(0.1)
+    assert chosen({"BENCH_CLOCKS": '{"lease": 300, "probe": 7.5}'}) == Timeouts(lease=300, probe=7.5)
+    assert chosen({"BENCH_CLOCKS": "2"}, timeout=30) == replace(Timeouts().scaled(2), timeout=30)
+    assert Timeouts(**json.loads(json.dumps(asdict(Timeouts(lease=300))))) == Timeouts(lease=300), (
+        "as group.json has it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,8 +76,8 @@ def test_what_the_variable_cannot_be_is_said_with_what_it_can(text: str, said: s
 
 
 def test_a_launch_takes_them_from_where_it_runs(tmp_path: Path) -> None:
-    assert Where().launch(tmp_path).clocks == Clocks()
-    assert Where(clocks=Clocks(lease=300)).launch(tmp_path).clocks.lease == 300
+    assert LaunchTarget().launch(tmp_path).clocks == Timeouts()
+    assert LaunchTarget(clocks=Timeouts(lease=300)).launch(tmp_path).clocks.lease == 300
 
 
 @pytest.mark.parametrize("words", [["run", "quickstart", "--dry"], ["preflight", "quickstart"], ["node"], ["doctor"]])
@@ -96,7 +98,7 @@ def test_no_field_is_forgotten() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute)
     }
-    assert {one.name for one in fields(Clocks)} <= read
+    assert {one.name for one in fields(Timeouts)} <= read
 
 
 def test_a_guard_reads_them_without_what_is_slow_to_import() -> None:

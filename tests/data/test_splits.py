@@ -174,7 +174,7 @@ def test_every_example_comes_once_an_epoch() -> None:
 def test_an_empty_text_is_encoded(name: str, plain: bool) -> None:
     templater = Templater(TASKS["toy-foreign-0"], toy.tokenizer(name), BACKBONES[name].form, plain, 48)
     encoded = templater.encode([""], 0)
-    assert len(encoded.ids) >= 1 and not encoded.eligible.any()
+    assert len(encoded.ids) >= 1 and not encoded.perturbable.any()
 
 
 def test_collate_pads_on_the_right() -> None:
@@ -187,4 +187,4 @@ def test_collate_pads_on_the_right() -> None:
     assert batch.text_mask.sum(1).tolist() == lengths and batch.ids.shape == (4, max(lengths))
     assert (batch.ids[~batch.text_mask] == tokens.pad_token_id).all()
     assert (batch.ids[torch.arange(4), batch.answer] == tokens.mask_token_id).all()
-    assert batch.keys.tolist() == [9, 8, 7, 6] and batch.labels.tolist() == [0, 1, 0, 1]
+    assert batch.noise_seeds.tolist() == [9, 8, 7, 6] and batch.labels.tolist() == [0, 1, 0, 1]

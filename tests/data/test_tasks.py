@@ -44,7 +44,7 @@ def plainly(text: str) -> str:
 
 def read(kind: str, encoded: Encoded, eligible: bool) -> str:
     """The text of the tokens that may be perturbed, or of the others, without special ones."""
-    ids = encoded.ids[encoded.eligible == int(eligible)]
+    ids = encoded.ids[encoded.perturbable == int(eligible)]
     return plainly(tiny_tokenizer(kind).decode(ids, skip_special_tokens=True))
 
 
@@ -63,7 +63,7 @@ def test_template_answer_and_eligible_words(name: str, kind: str) -> None:
     values = dict(zip(task.fields, texts(task), strict=True))
     encoded = Templater(task, tokens, form, False, 256).encode([*values.values()], 1)
     ids = encoded.ids.tolist()
-    assert encoded.label == 1 and len(ids) == len(encoded.eligible) == len(encoded.segments)
+    assert encoded.label == 1 and len(ids) == len(encoded.perturbable) == len(encoded.segments)
     if form == "masked":
         assert ids[encoded.answer] == tokens.mask_token_id and ids.count(tokens.mask_token_id) == 1
     else:
@@ -94,7 +94,7 @@ def test_long_texts_are_cut_and_the_template_stays(name: str, kind: str) -> None
     short = dict.fromkeys((*task.fixed, *standing[1:][-1:]), "film")
     values = {field: short.get(field, text) for field, text in zip(task.fields, texts(task, 40), strict=True)}
     whole = Templater(task, tiny_tokenizer(kind), form, False, 4096).encode([*values.values()], 0)
-    needed = int((whole.eligible == 0).sum())
+    needed = int((whole.perturbable == 0).sum())
     for length in (needed + 12, needed + 25):
         encoded = Templater(task, tiny_tokenizer(kind), form, False, length).encode([*values.values()], 0)
         assert length - 4 <= len(encoded.ids) <= length
@@ -163,7 +163,7 @@ def test_the_answer_is_the_templates_mask() -> None:
     tokens = tiny_tokenizer("roberta")
     encoded = Templater(REAL["qqp"], tokens, "masked", False, 48).encode(["a <mask> film  ", "town"], 0)
     masks = [i for i, token in enumerate(encoded.ids) if token == tokens.mask_token_id]
-    assert len(masks) == 2 and encoded.answer == masks[1] and not encoded.eligible[masks[1]]
+    assert len(masks) == 2 and encoded.answer == masks[1] and not encoded.perturbable[masks[1]]
 
 
 def test_a_token_of_field_and_template_is_not_the_users() -> None:
@@ -172,7 +172,7 @@ def test_a_token_of_field_and_template_is_not_the_users() -> None:
     tokens.backend_tokenizer.add_tokens([".."])
     encoded = Templater(own(causal="{text}. So"), tokens, "causal", False, 48).encode(["the town."], 0)
     words = tokens.convert_ids_to_tokens(encoded.ids)
-    assert ".." in words and not encoded.eligible[words.index("..")]
+    assert ".." in words and not encoded.perturbable[words.index("..")]
 
 
 @pytest.mark.parametrize(

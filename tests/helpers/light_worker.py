@@ -58,11 +58,11 @@ def main() -> None:
     for number, line in enumerate(queue(work / "queue.jsonl")):
         begun = store.now()
         done, steps = made[key(line["cell"])], int(line["cell"]["steps"])
-        pulse.tell(cell=done["name"], phase="load", step=0, steps=0)
+        pulse.report(cell=done["name"], phase="load", step=0, steps=0)
         meet(work, rank, ranks, (number, 0))
         for step in range(1, steps + 1):
             time.sleep(STEP_SECONDS)
-            pulse.tell(phase="train", step=step, steps=steps)
+            pulse.report(phase="train", step=step, steps=steps)
             if step % TOGETHER == 0 or step == steps:
                 meet(work, rank, ranks, (number, step))
         if rank == 0:

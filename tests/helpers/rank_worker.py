@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster.heartbeat import pulse
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.data import sources
 from bench.matrix.cell import rebuild
@@ -22,7 +22,7 @@ from bench.training.engine import World
 
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
-    clocks = Clocks(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
+    clocks = Timeouts(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
     sources.use({})
     world = World.join()
     for number, line in enumerate(worker.queue(folder / "queue.jsonl", clocks), 1):
@@ -40,7 +40,7 @@ def call(line: dict[str, Any], world: World) -> None:
     """Calls a function and writes what it returns. An exception ends the process: other ranks may wait for this one."""
     module, _, name = line["call"].partition(":")
     answer = Path(line["answers"][world.rank])
-    pulse.mark()
+    pulse.count_progress()
     try:
         made = getattr(importlib.import_module(module), name)(world, *line["arguments"])
         content = json.dumps({"result": made, "error": None})

@@ -22,8 +22,8 @@ from runs import QUICK
 
 from bench.cluster.launchers import DeepSpeed, Group
 from bench.cluster.leases import Leases
-from bench.cluster.process_group import Running
-from bench.cluster.slots import Lane, Pool
+from bench.cluster.process_group import ProcessGroup
+from bench.cluster.slots import SlotPool, SlotRequest
 from bench.matrix import matrix
 from bench.matrix.cell import Cell
 from bench.records import store
@@ -58,7 +58,7 @@ class Ranks:
         self.folder, self.how = folder, Launch(folder, launcher=Here(folder), worker="rank_worker")
         self.run = launch.run_folder(folder)
         self.leases = Leases(folder, self.run, self.how.clocks)
-        self.warm: dict[int, Running] = {}  # by the number of its ranks
+        self.warm: dict[int, ProcessGroup] = {}  # by the number of its ranks
         self.variables = variables()
         self.calls = 0
 
@@ -128,9 +128,9 @@ class Ranks:
         try:
             running.feed(line)
             while not done():
-                running.look()
+                running.poll()
                 ended = running.over or running.failing
-                still = time.monotonic() - max(fed, running.news) > STILL_SECONDS
+                still = time.monotonic() - max(fed, running.last_progress_at) > STILL_SECONDS
                 if (ended or still) and not done():
                     how = "ended" if ended else f"made no progress for {STILL_SECONDS:g} s: {running.beats}"
                     raise AssertionError("\n".join([f"the group of {size} ranks {how}", *running.log(60)]))
@@ -139,19 +139,19 @@ class Ranks:
             self._end(size)
             raise
 
-    def _running(self, size: int) -> Running:
+    def _running(self, size: int) -> ProcessGroup:
         if (known := self.warm.get(size)) is not None:
-            known.look()
+            known.poll()
             if not (known.over or known.exits):
                 return known
             self._end(size)
         hosts = self.how.hosts(size)
-        place = Pool(hosts).place(Lane(size))
+        place = SlotPool(hosts).allocate(SlotRequest(size))
         assert place is not None
         work = Path(tempfile.mkdtemp(dir=self.run, prefix=f"group-{size}-"))
         taken = {one.group.port for one in self.warm.values()}
         planned = self.how.group(place, hosts, work, taken)
-        self.warm[size] = Running(planned, self.how.launcher, self.how.worker, self.leases.lease, {})
+        self.warm[size] = ProcessGroup(planned, self.how.launcher, self.how.worker, self.leases.lease, {})
         return self.warm[size]
 
     def _end(self, size: int) -> None:

@@ -14,14 +14,14 @@ import pytest
 from runs import wait_for
 
 from bench.cluster.launchers import DeepSpeed, Group, Launcher
-from bench.cluster.process_group import Running
-from bench.cluster.run_identity import Owner
-from bench.cluster.timeouts import Clocks
+from bench.cluster.process_group import ProcessGroup
+from bench.cluster.run_identity import RunIdentity
+from bench.cluster.timeouts import Timeouts
 from bench.matrix.cell import Cell
 from bench.records import store
 from bench.records.record import Failure
 
-QUICK = Clocks().scaled(0.1)
+QUICK = Timeouts().scaled(0.1)
 RANK = """
 import json, os, sys, time
 from pathlib import Path
@@ -88,7 +88,7 @@ class Scripted(DeepSpeed):
     def command(self, group: Group) -> list[str]:
         return [sys.executable, "-c", RANK, str(group.work), str(self.folder)]
 
-    def reachable(self, host: str, clocks: Clocks) -> bool:
+    def reachable(self, host: str, clocks: Timeouts) -> bool:
         return host not in self.gone
 
     def know(self, cells: Sequence[Cell], results: Path) -> None:
@@ -121,22 +121,22 @@ time.sleep(1000)
 
 
 @contextlib.contextmanager
-def saying(launcher: Launcher, group: Group, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def saying(launcher: Launcher, group: Group, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessGroup]:
     """A group as a launcher starts it, with guards as they are; its ranks write down their variables and sleep."""
     (group.work / "says.py").write_text(SAYS)
     monkeypatch.setenv("PYTHONPATH", f"{group.work}:{os.environ.get('PYTHONPATH', '')}")
     lease = group.work / "lease"
-    lease.write_text(json.dumps(asdict(Owner.here("run"))))
-    running = Running(group, launcher, "says", lease, {})
+    lease.write_text(json.dumps(asdict(RunIdentity.here("run"))))
+    running = ProcessGroup(group, launcher, "says", lease, {})
     try:
         yield running
     finally:
         running.end()
 
 
-def said(running: Running) -> list[dict[str, str]]:
+def said(running: ProcessGroup) -> list[dict[str, str]]:
     """The variables of every rank, as soon as all have started; its process id is among them."""
-    files = [running.work / f"said-{rank}" for rank in range(running.group.place.ranks)]
+    files = [running.work / f"said-{rank}" for rank in range(running.group.allocation.ranks)]
     wait_for(lambda: all(file.exists() for file in files) or running.session.poll() is not None)
     assert all(file.exists() for file in files), running.log()
     return [json.loads(file.read_text()) for file in files]

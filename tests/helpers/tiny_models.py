@@ -122,12 +122,12 @@ def batch_for(model: PreTrainedModel, lengths: tuple[int, ...] = (9, 12, 5), cla
     return Batch(
         ids=ids.masked_fill(~text, pad),
         text_mask=text,
-        eligible=text & (position > 0) & (position < length - 2),
+        perturbable_mask=text & (position > 0) & (position < length - 2),
         segments=torch.zeros_like(ids),
         answer=length[:, 0] - 1,
         labels=torch.arange(len(lengths)) % classes,
-        keys=torch.arange(len(lengths)) + 100,
-        index=torch.arange(len(lengths)),
+        noise_seeds=torch.arange(len(lengths)) + 100,
+        example_ids=torch.arange(len(lengths)),
     )
 
 

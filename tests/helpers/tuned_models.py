@@ -14,9 +14,9 @@ from bench.core.settings import parse_kind
 from bench.data import batches
 from bench.matrix import field_parsers
 from bench.methods import METHODS, Method
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.backbones import FAMILIES, FORMS, Backbone
-from bench.models.forward_passes import Pass
+from bench.models.forward_passes import ForwardPass
 from bench.models.heads import HEADS, AnswerWords, Linear
 from bench.models.stack import Batch
 from bench.models.stack.families import build
@@ -74,11 +74,11 @@ CONTRACT = [(*case, regularizer) for case in cases() for regularizer in REGULARI
 CONTRACT += [(*case, regularizer) for case in cases(SOME_METHODS) for regularizer in REGULARIZER_FORMS]
 
 
-def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None) -> Tuned:
+def tuned(family: str, settings: dict, head: AnswerWords | Linear | None = None) -> TunedModel:
     method, stack = method_of(settings), build(tiny(family))
     torch.manual_seed(4)
     attachment = method.attach(stack, VOCABULARY)
-    return Tuned(stack, attachment, (head or HEADS[method.heads[0]]()).build(stack, [7, 8]))
+    return TunedModel(stack, attachment, (head or HEADS[method.heads[0]]()).build(stack, [7, 8]))
 
 
 def regularizer_of(settings: dict) -> Regularizer:
@@ -88,11 +88,11 @@ def regularizer_of(settings: dict) -> Regularizer:
     return made
 
 
-def perturber(model: Tuned, settings: dict) -> Perturber:
+def perturber(model: TunedModel, settings: dict) -> Perturber:
     return regularizer_of(settings).on(Run(model, VOCABULARY))
 
 
-def passes(model: Tuned, batch: Batch, settings: dict) -> Iterator[Pass]:
+def passes(model: TunedModel, batch: Batch, settings: dict) -> Iterator[ForwardPass]:
     """What a batch is trained on, its examples rewritten first where that is how it is perturbed."""
     made = perturber(model, settings)
     if isinstance(made, Rewriting):
@@ -100,7 +100,7 @@ def passes(model: Tuned, batch: Batch, settings: dict) -> Iterator[Pass]:
     return made.passes(batch)
 
 
-def encodings_of(model: Tuned, lengths: tuple[int, ...] = (9, 12, 5, 7)) -> Encodings:
+def encodings_of(model: TunedModel, lengths: tuple[int, ...] = (9, 12, 5, 7)) -> Encodings:
     """All in `train`; the other splits have some of the same."""
     batch = batch_for(model.stack.backbone, lengths)
     examples = list(batches.rows(batch, batch.ids).values())

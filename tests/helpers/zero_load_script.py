@@ -20,15 +20,15 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from bench.matrix.cell import Cell
 from bench.matrix.field_parsers import parse_zero
 from bench.methods import METHODS
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.backbones import parse
-from bench.models.forward_passes import Pass, View
+from bench.models.forward_passes import BatchView, ForwardPass
 from bench.models.heads import AnswerWords, Linear
 from bench.models.stack import Stack
 from bench.models.stack.families import load
 from bench.models.stack.shaped import load_random
 from bench.models.vocabulary import Vocabulary
-from bench.profiler.live_tensors import LiveTensors, held, storages
+from bench.profiler.live_tensors import LiveTensors, all_live_tensors, storages
 from bench.regularizers.none import NoRegularizer
 from bench.training.engine import DTYPES, LINEAR, Engine, Partitioning, World, gathered, size
 
@@ -104,7 +104,7 @@ def check_memory(world: World, folder: str) -> dict[str, float]:
     """Neither live tensors nor the process hold more than the share, and the copies that one tensor passes through."""
     loaded(cell_of(Path(folder) / "llama", "zero3"))  # code and buffers that stay
     with resident(), unchanged():
-        ignored, before = list(storages(held(), CPU)), psutil.Process().memory_info().rss
+        ignored, before = list(storages(all_live_tensors(), CPU)), psutil.Process().memory_info().rss
         with LiveTensors(CPU, ignored=ignored) as tensors:
             stack = loaded(cell_of(Path(folder) / "large", "zero3"))
         grown = peak() - before
@@ -204,12 +204,12 @@ def outcome(cell: Cell, world: World) -> dict[str, Any]:
     with partitioning.attaching() if partitioning else nullcontext():
         attachment = cell.method.attach(stack, Vocabulary(classes=[[7], [8]], ordinary=[5, 6], pad=0))
     head = Linear() if cell.method.kind == "prompt_tuning" else AnswerWords()
-    engine = Engine(Tuned(stack, attachment, head.build(stack, [7, 8])), cell, world)
+    engine = Engine(TunedModel(stack, attachment, head.build(stack, [7, 8])), cell, world)
     found = {"state": engine.state(), "total": torch.tensor(total)}
     batch = batch_for(tiny(cell.backbone.model_type))
     with torch.no_grad(), engine.tuned.evaluating():
         found["logits"] = engine.tuned.logits(batch).clone()
-    found["losses"] = torch.stack([engine.step([Pass((View(batch),))]) for _ in range(2)])
+    found["losses"] = torch.stack([engine.step([ForwardPass((BatchView(batch),))]) for _ in range(2)])
     matrices = [value.double().norm() for value in engine.state().values() if value.dim() > 1]
     found["decayed"] = torch.tensor(matrices).norm().log()  # 0.1 more without the decay of FULL
     engine.close()

@@ -17,7 +17,7 @@ from bench.matrix.cell import Cell, changed, rebuild
 from bench.matrix.field_parsers import parse_zero
 from bench.methods import METHODS
 from bench.models.backbones import parse
-from bench.models.forward_passes import Pass, View
+from bench.models.forward_passes import BatchView, ForwardPass
 from bench.models.heads import HEADS
 from bench.models.stack import Batch
 from bench.profiler import PhaseClock
@@ -62,11 +62,11 @@ def check_engine(cell: Cell, world: World, out: Path, sliced: bool) -> None:
             return engine.tuned.logits(batch).clone()
 
     start = logits()
-    engine.step([Pass((View(batch),))])
+    engine.step([ForwardPass((BatchView(batch),))])
     trained, state = logits(), engine.state()
     assert not torch.equal(start, trained)
     assert (world.rank == 0) == bool(state), "the state is on rank 0"
-    engine.step([Pass((View(batch),))])
+    engine.step([ForwardPass((BatchView(batch),))])
     assert not torch.equal(logits(), trained)
     engine.load(state)
     assert torch.equal(logits(), trained), (cell.name, (logits() - trained).abs().max())
@@ -122,8 +122,8 @@ def check_rates(world: World, checkpoint: str, stage: str) -> None:
     engine.train()
     batch = collate(encodings.train[:4], encodings.vocabulary.pad, range(4), range(4), world.device)
     for _ in range(3):
-        engine.step([Pass((View(batch),))])
-        tuned(Pass((View(batch),)))[0].backward()
+        engine.step([ForwardPass((BatchView(batch),))])
+        tuned(ForwardPass((BatchView(batch),)))[0].backward()
         torch.nn.utils.clip_grad_norm_(trainable.values(), recipe.clip)
         optimizer.step()
         schedule.step()

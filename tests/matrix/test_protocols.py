@@ -186,7 +186,7 @@ def test_lists_are_chosen_for_each_setting_and_not_for_each_zero_configuration(w
             assert {(c.zero.name, c.seed) for c in candidate.tune.values()} == {("zero0", 100), ("zero0", 101)}
             assert len(candidate.report) == 6 and {c.seed for c in candidate.report.values()} == {0, 1, 2}
             assert {f"learning_rate={c.method.recipe.learning_rate:g}" for c in candidate.report.values()} == {label}
-    assert len(made.first()) == 12 + 8
+    assert len(made.runnable_now()) == 12 + 8
 
 
 def test_a_choice_is_known_by_what_it_is_made_of_not_by_its_place(write_matrix: Write) -> None:
@@ -208,13 +208,13 @@ def test_dev_decides_and_failures_are_out(write_matrix: Write) -> None:
     (decision,) = made.decisions.values()
     slow, fast = (list(one.tune) for one in decision.candidates.values())
     dev: dict[str, float | None] = {slow[0]: 0.7, slow[1]: 0.7, fast[0]: 0.9, fast[1]: 0.8}
-    (cell,) = made.decided(dev)[0]
+    (cell,) = made.selected(dev)[0]
     assert cell.method.recipe.learning_rate == 0.01
-    (cell,) = made.decided(dev | {fast[0]: None})[0]
+    (cell,) = made.selected(dev | {fast[0]: None})[0]
     assert cell.method.recipe.learning_rate == 0.001, "one that failed with a seed is not chosen"
-    assert made.decided(dict.fromkeys(dev)) == ([], [decision.title])
+    assert made.selected(dict.fromkeys(dev)) == ([], [decision.title])
     with pytest.raises(KeyError):
-        made.decided({})
+        made.selected({})
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tuned_models import (
 
 from bench.matrix.cell import rebuild
 from bench.methods import METHODS
-from bench.models.forward_passes import Pass, View
+from bench.models.forward_passes import BatchView, ForwardPass
 from bench.models.heads import HEADS, AnswerWords, Linear
 from bench.models.stack.families import build
 from bench.regularizers import REGULARIZERS
@@ -107,10 +107,12 @@ def test_what_lies_below_is_the_same_twice_in_training_unless_lower_dropout_is_a
             module.p, noisy = 0.5, True
     batch, depth = batch_for(model.stack.backbone), model.first_trainable_depth
     model.train()
-    assert torch.equal(model.below(batch, depth).stream.states, model.below(batch, depth).stream.states)
+    assert torch.equal(model.prefix_states(batch, depth).stream.states, model.prefix_states(batch, depth).stream.states)
     model.lower_dropout = True
     model.train()
-    again = torch.equal(model.below(batch, depth).stream.states, model.below(batch, depth).stream.states)
+    again = torch.equal(
+        model.prefix_states(batch, depth).stream.states, model.prefix_states(batch, depth).stream.states
+    )
     assert again != noisy, "OPT and the Llama-like keep no module for dropout"
 
 
@@ -153,7 +155,7 @@ def test_every_trainable_has_a_gradient_under_the_methods_other_head(method: dic
     """The contract tests the first."""
     model = tuned(family, method, HEADS[method_of(method).heads[-1]]()).train()
     batch = batch_for(model.stack.backbone)
-    model(Pass((View(batch),)))[0].backward()
+    model(ForwardPass((BatchView(batch),)))[0].backward()
     without = [key for key, parameter in model.trainable().items() if parameter.grad is None]
     assert not without, without
 
@@ -163,7 +165,7 @@ def test_the_trainables_alone_bring_a_trained_model_back(method: dict, family: s
     """Through safetensors. The same under ZeRO-3 is in zero_script.py."""
     model = tuned(family, method)
     batch = batch_for(model.stack.backbone)
-    model(Pass((View(batch),)))[0].backward()
+    model(ForwardPass((BatchView(batch),)))[0].backward()
     for parameter in model.trainable().values():
         parameter.data -= 0.1 * parameter.grad
     saved = safetensors.torch.load(safetensors.torch.save(model.trainable()))
@@ -202,7 +204,7 @@ def test_answer_head_equals_the_backbones_logits_at_the_answer(family: str) -> N
 def test_linear_head_pools_the_text_only(family: str, pooling) -> None:
     model = tuned(family, {"kind": "prompt_tuning", "length": 3}, Linear(pooling=pooling)).eval()
     batch = batch_for(model.stack.backbone)
-    states = model.stack.finish(model.stack.run(batch, model.edits).text)
+    states = model.stack.final_norm(model.stack.run(batch, model.edits).text)
     last = batch.text_mask.sum(1) - 1
     pooled = {
         "first": states[:, 0],

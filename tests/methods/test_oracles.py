@@ -24,7 +24,7 @@ from tuned_models import VOCABULARY, method_of, tuned
 from bench.methods.adapters import Bottleneck
 from bench.methods.phm import Phm
 from bench.methods.prompt_encoders import in_front
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.heads import AnswerWords, Linear
 from bench.models.stack import Batch
 from bench.models.stack.families import build
@@ -114,7 +114,7 @@ def test_prefix_tuning_is_pefts_at_our_positions(family: str, projection: bool, 
     if getattr(stack.config, "sliding_window", None) is not None:
         stack.config.sliding_window = 48
     attachment = method_of(settings).attach(stack, VOCABULARY)
-    ours = Tuned(stack, attachment, AnswerWords().build(stack, [7, 8])).eval()
+    ours = TunedModel(stack, attachment, AnswerWords().build(stack, [7, 8])).eval()
     config = peft.PrefixTuningConfig(
         task_type="CAUSAL_LM", num_virtual_tokens=P, prefix_projection=projection, encoder_hidden_size=8
     )
@@ -469,5 +469,5 @@ def test_with_a_linear_head_of_two_classes_they_are_those_of_the_papers() -> Non
         with torch.device("meta"):
             stack = build(large("roberta-large")())
             attachment = method_of(settings).attach(stack, VOCABULARY)
-            model = Tuned(stack, attachment, Linear().build(stack, [0, 1]))
+            model = TunedModel(stack, attachment, Linear().build(stack, [0, 1]))
         assert sum(p.numel() for p in model.trainable().values()) == parameters, settings

@@ -9,7 +9,7 @@ import torch
 from tiny_models import HIDDEN, batch_for, tiny
 from torch import nn
 
-from bench.methods.prompt_encoders import Free, Insert, Naive, adaptive_pool
+from bench.methods.prompt_encoders import Insert, Naive, SoftPrompt, adaptive_pool
 from bench.models.stack import Stream
 from bench.models.stack.families import build
 
@@ -40,7 +40,7 @@ def test_naive_generator_reads_first_token_of_encoders_and_last_of_decoders() ->
 def test_prompts_go_in_front_and_add_up() -> None:
     model = tiny("bert")
     batch, stack = batch_for(model), build(model)
-    first, second = Free.normal(2, HIDDEN, 1.0), Free.normal(3, HIDDEN, 1.0)
+    first, second = SoftPrompt.normal(2, HIDDEN, 1.0), SoftPrompt.normal(3, HIDDEN, 1.0)
     stream = stack.walk(stack.enter(batch), [Insert(first, 1), Insert(second, 1)], stop=1)
     assert stream.prompt_tokens == 0
     edited = Insert(second, 1)(1, Insert(first, 1)(1, stream))

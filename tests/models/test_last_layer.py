@@ -10,39 +10,39 @@ from tiny_models import HIDDEN, LAYERS, MODELS, batch_for, tiny
 from torch import Tensor, nn
 from tuned_models import VOCABULARY, cases, covering_cases, method_of
 
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.heads import AnswerWords, Linear
 from bench.models.stack import Batch, Stream, at
 from bench.models.stack.families import build
 
 
-def trained(family: str, method: dict, head: AnswerWords | Linear, attention: str = "sdpa") -> Tuned:
+def trained(family: str, method: dict, head: AnswerWords | Linear, attention: str = "sdpa") -> TunedModel:
     """Its trainables are far from their start: what begins as zero would agree whatever it does."""
     model = tiny(family)
     if model._can_set_attn_implementation():
         model.set_attn_implementation(attention)
     stack = build(model)
     torch.manual_seed(4)
-    made = Tuned(stack, method_of(method).attach(stack, VOCABULARY), head.build(stack, [7, 8])).eval()
+    made = TunedModel(stack, method_of(method).attach(stack, VOCABULARY), head.build(stack, [7, 8])).eval()
     for parameter in made.trainable().values():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return made
 
 
-def answered_early(model: Tuned, lengths: tuple[int, ...]) -> Batch:
+def answered_early(model: TunedModel, lengths: tuple[int, ...]) -> Batch:
     """The answer is not the last token, so that a decoder's does not see all."""
     batch = batch_for(model.stack.backbone, lengths)
     return replace(batch, answer=batch.answer - 1)
 
 
-def with_gradients(model: Tuned, logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def with_gradients(model: TunedModel, logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Of all trainables; T5's decoder has zeros under a head that reads the encoder."""
     trainable, loss = model.trainable(), model.loss(logits, batch)
     gradients = torch.autograd.grad(loss, list(trainable.values()), materialize_grads=True)
     return logits.detach(), dict(zip(trainable, gradients, strict=True))
 
 
-def logits_of_the_whole_layer(model: Tuned, batch: Batch) -> Tensor:
+def logits_of_the_whole_layer(model: TunedModel, batch: Batch) -> Tensor:
     stream = model.stack.run(batch, model.edits, model.first_trainable_depth)
     position = model.head.position(model.stack, batch)
     if position is not None:
@@ -106,6 +106,6 @@ def test_attention_and_feed_forward_give_one_row_per_example(method: dict, famil
 def test_what_lies_below_the_end_is_that_position() -> None:
     model = trained("bert", {"kind": "linear_probe"}, Linear())
     batch = batch_for(model.stack.backbone)
-    below = model.below(batch, LAYERS)
+    below = model.prefix_states(batch, LAYERS)
     assert below.stream.states.shape == (3, 1, HIDDEN)
     assert torch.equal(model.logits(batch, below=below), model.logits(batch))

@@ -10,9 +10,9 @@ import torch
 from tiny_models import DEBERTA, ENCODER, HIDDEN, LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from bench.methods.prompt_encoders import Free, Insert
+from bench.methods.prompt_encoders import Insert, SoftPrompt
 from bench.models.backbones import FAMILIES, FORMS, parse
-from bench.models.stack import WORDS, Batch, Stack
+from bench.models.stack import EMBEDDINGS, Batch, Stack
 from bench.models.stack.families import STACKS, build, load
 
 
@@ -49,12 +49,12 @@ def answer_logits(stack: Stack, batch: Batch) -> torch.Tensor:
 def test_prompt_before_layer_0_equals_embeddings_in_front_where_positions_are_rotary(family: str) -> None:
     """Rotary positions are relative: -P..-1 for the prompt is what P + T positions from 0 are."""
     model = tiny(family)
-    batch, stack, source = batch_for(model), build(model), Free.normal(4, HIDDEN, 1.0)
+    batch, stack, source = batch_for(model), build(model), SoftPrompt.normal(4, HIDDEN, 1.0)
     words = torch.cat([source.prompt.expand(3, -1, -1), stack.word_embeddings(batch.ids)], 1)
     mask = torch.cat([torch.ones(3, 4, dtype=torch.bool), batch.text_mask], 1)
     with torch.no_grad():
         theirs = model.model(inputs_embeds=words, attention_mask=mask).last_hidden_state[:, 4:]
-        ours = stack.finish(stack.run(batch, [Insert(source, 0)]).text)
+        ours = stack.final_norm(stack.run(batch, [Insert(source, 0)]).text)
     difference = (ours - theirs)[batch.text_mask].abs().max().item()
     assert difference < 1e-5, difference
 
@@ -65,14 +65,14 @@ def test_padding_changes_nothing(family: str) -> None:
     stack = build(model)
     alone, beside = batch_for(model, (7,)), batch_for(model, (7, 12))
     beside.ids[0, :7] = alone.ids[0]
-    edits = [Insert(Free.normal(3, HIDDEN, 1.0), 1)]
+    edits = [Insert(SoftPrompt.normal(3, HIDDEN, 1.0), 1)]
     with torch.no_grad():
         difference = (stack.run(alone, edits).text[0] - stack.run(beside, edits).text[0, :7]).abs().max().item()
     assert difference < 1e-5, difference
 
 
 @pytest.mark.parametrize("family", MODELS)
-@pytest.mark.parametrize("gradient_from", [WORDS, 0, 2, LAYERS])
+@pytest.mark.parametrize("gradient_from", [EMBEDDINGS, 0, 2, LAYERS])
 def test_nothing_below_gradient_from_has_a_backward(family: str, gradient_from: int) -> None:
     model = tiny(family)
     stack = build(model)
@@ -80,7 +80,7 @@ def test_nothing_below_gradient_from_has_a_backward(family: str, gradient_from: 
     reached = follow_backwards(stack)
     stack.run(batch_for(model), gradient_from=gradient_from).states.sum().backward() if gradient_from < LAYERS else None
     words = stack.word_embeddings.weight.grad is not None
-    assert words == (gradient_from == WORDS)
+    assert words == (gradient_from == EMBEDDINGS)
     assert reached == [depth >= gradient_from for depth in range(LAYERS)]
 
 
@@ -89,7 +89,7 @@ def test_attention_mask_is_rebuilt_when_a_prompt_comes_in_and_not_per_layer() ->
     stack, calls = build(model), []
     original = stack.context
     stack.context = lambda stream: calls.append(stream.prompt_tokens) or original(stream)
-    stack.run(batch_for(model), [Insert(Free.normal(3, HIDDEN, 1.0), 1)])
+    stack.run(batch_for(model), [Insert(SoftPrompt.normal(3, HIDDEN, 1.0), 1)])
     assert calls == [0, 3]
 
 

@@ -25,9 +25,9 @@ from tuned_models import (
     tuned,
 )
 
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.heads import HEADS, AnswerWords
-from bench.models.stack import WORDS, families
+from bench.models.stack import EMBEDDINGS, families
 from bench.models.stack.operation_counter import Operations
 from bench.profiler.flops import Flops
 
@@ -58,7 +58,7 @@ class Counter(TorchDispatchMode):
         return out
 
 
-def build(family: str, method: dict, head: str | None = None) -> Tuned:
+def build(family: str, method: dict, head: str | None = None) -> TunedModel:
     """In train mode, with attention that torch counts on a CPU, which is not its fused one."""
     model = tuned(family, method, HEADS[head or method_of(method).heads[0]]()).train()
     prefixed = "prefixed" in model.stack.attention_config._attn_implementation
@@ -70,7 +70,7 @@ def build(family: str, method: dict, head: str | None = None) -> Tuned:
     return model
 
 
-def count(model: Tuned, regularizer: dict, lengths: tuple[int, ...] = (9, 12, 5)) -> tuple[int, int]:
+def count(model: TunedModel, regularizer: dict, lengths: tuple[int, ...] = (9, 12, 5)) -> tuple[int, int]:
     """Of a step's passes in a run; and T of the batch as it was shown."""
     tokens = 0
     with torch.backends.mkldnn.flags(enabled=False):  # torch does not see into its LSTM
@@ -82,7 +82,7 @@ def count(model: Tuned, regularizer: dict, lengths: tuple[int, ...] = (9, 12, 5)
     return counter.total, tokens
 
 
-def check(model: Tuned, regularizer: dict, lengths: tuple[int, ...] = (9, 12, 5)) -> Operations:
+def check(model: TunedModel, regularizer: dict, lengths: tuple[int, ...] = (9, 12, 5)) -> Operations:
     expected, tokens = count(model, regularizer, lengths)
     found = Flops(model, regularizer_of(regularizer)).of(len(lengths), tokens)
     assert found is not None
@@ -164,9 +164,9 @@ def test_what_is_given_costs_nothing() -> None:
     model = build("roberta", {"kind": "late_prompt", "depth": 2, "generator": "none"})
     flops = Flops(model, regularizer_of(PLAIN))
     whole, upper = flops.of(3, 12), flops.of(3, 12, 2)
-    assert whole is not None and upper is not None and flops.of(3, 12, WORDS) == whole
+    assert whole is not None and upper is not None and flops.of(3, 12, EMBEDDINGS) == whole
     batch = batch_for(model.stack.backbone)
-    below = model.below(batch, 2)
+    below = model.prefix_states(batch, 2)
     with Counter() as counter:
         model.loss(model.logits(batch, below=below), batch).backward()
     assert sum(upper) == counter.total < sum(whole)
@@ -177,16 +177,16 @@ def large(method: dict) -> Flops:
     shape = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     with torch.device("meta"):
         stack = families.build(BertForMaskedLM(BertConfig(**shape)))
-        model = Tuned(stack, method_of(method).attach(stack, VOCABULARY), AnswerWords().build(stack, [7, 8]))
+        model = TunedModel(stack, method_of(method).attach(stack, VOCABULARY), AnswerWords().build(stack, [7, 8]))
     return Flops(model, regularizer_of(PLAIN))
 
 
 @pytest.mark.parametrize(
     ("method", "given", "ratio"),
     [
-        ({"kind": "prompt_tuning", "length": 20}, WORDS, 72 / 63.0),
-        ({"kind": "peft", "config": {"peft_type": "LORA", "r": 8}}, WORDS, 72 / 48),
-        ({"kind": "late_prompt", "depth": 12}, WORDS, 72 / 37.9),
+        ({"kind": "prompt_tuning", "length": 20}, EMBEDDINGS, 72 / 63.0),
+        ({"kind": "peft", "config": {"peft_type": "LORA", "r": 8}}, EMBEDDINGS, 72 / 48),
+        ({"kind": "late_prompt", "depth": 12}, EMBEDDINGS, 72 / 37.9),
         ({"kind": "late_prompt", "depth": 12}, 12, 72 / 25.9),
     ],
     ids=name,

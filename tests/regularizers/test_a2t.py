@@ -53,7 +53,7 @@ def test_attacked_texts_are_encoded_again_and_raise_the_loss(expand: Expand) -> 
     (shown,) = perturber.passes(batch)
     clean, words = (view.batch for view in shown.views)
     changed = (clean.ids != words.ids).sum(1)
-    assert changed.any() and (changed <= 4).all() and not ((clean.ids != words.ids) & ~clean.eligible).any()
+    assert changed.any() and (changed <= 4).all() and not ((clean.ids != words.ids) & ~clean.perturbable_mask).any()
     with torch.no_grad():
         before, after = (tuned.loss(tuned.logits(one), one).item() for one in (clean, words))
     assert after > before, (after, before)

@@ -14,10 +14,10 @@ from tuned_models import passes, perturber, regularizer_of, tuned
 
 from bench.core.settings import InputError
 from bench.kernels.ascent import length
-from bench.methods.tuned_model import Tuned, symmetric_kl
-from bench.models.forward_passes import Pass, Shift, View, with_text
+from bench.methods.tuned_model import TunedModel, symmetric_kl
+from bench.models.forward_passes import BatchView, ForwardPass, Shift, with_text
 from bench.models.heads import AnswerWords
-from bench.models.stack import WORDS, Batch, Stream
+from bench.models.stack import EMBEDDINGS, Batch, Stream
 from bench.models.stack.families import build
 from bench.regularizers.noise_text import OPERATIONS, Words
 
@@ -25,12 +25,12 @@ PROMPT = {"kind": "prompt_tuning", "length": 3}
 TOKENS = Words(torch.arange(5, VOCABULARY), pad=0, mask=4, longest=100)
 
 
-def only_pass(model: Tuned, batch: Batch, regularizer: dict) -> Pass:
+def only_pass(model: TunedModel, batch: Batch, regularizer: dict) -> ForwardPass:
     (shown,) = passes(model, batch, regularizer)
     return shown
 
 
-def delta_of(model: Tuned, batch: Batch, regularizer: dict) -> torch.Tensor:
+def delta_of(model: TunedModel, batch: Batch, regularizer: dict) -> torch.Tensor:
     """What the perturbed view adds to the text: [B, T, H]."""
     perturbation = only_pass(model, batch, regularizer).views[-1].perturbation
     assert perturbation is not None
@@ -43,13 +43,13 @@ def row(batch: Batch, i: int) -> Batch:
     return Batch(**{k: v[i : i + 1, :n] if v.dim() == 2 else v[i : i + 1] for k, v in vars(batch).items()})
 
 
-def cross_entropy(model: Tuned, view: View) -> torch.Tensor:
+def cross_entropy(model: TunedModel, view: BatchView) -> torch.Tensor:
     """By a pass of its own."""
     edits = [lambda depth, stream: perturbed(view, depth, stream)]
     return model.loss(model.logits(view.batch, edits), view.batch)
 
 
-def perturbed(view: View, depth: int, stream: Stream) -> Stream:
+def perturbed(view: BatchView, depth: int, stream: Stream) -> Stream:
     found = view.perturbation
     return stream if found is None or found.depth != depth else with_text(stream, found(stream.text))
 
@@ -63,7 +63,7 @@ def test_only_eligible_tokens_are_touched(kind: str, depth) -> None:
     model = tuned("roberta", PROMPT)
     batch = batch_for(model.stack.backbone)
     delta = delta_of(model, batch, {"kind": kind, "depth": depth})
-    assert torch.equal(delta.abs().sum(-1) > 0, batch.eligible)
+    assert torch.equal(delta.abs().sum(-1) > 0, batch.perturbable_mask)
     assert not delta.requires_grad
 
 
@@ -81,7 +81,7 @@ def test_noise_has_its_sigma(settings: dict, deviation: float | None) -> None:
     if deviation is None:
         deviation = 2 * model.stack.word_embeddings.weight.std().item()
     batch = batch_for(model.stack.backbone, (48,) * 40)
-    values = delta_of(model, batch, {"kind": "noise", **settings})[batch.eligible]
+    values = delta_of(model, batch, {"kind": "noise", **settings})[batch.perturbable_mask]
     # the standard error of a standard deviation of n values of a normal is sigma / sqrt(2 n); of a uniform, less
     error = abs(values.std().item() - deviation)
     assert error < 5 * deviation / (2 * values.numel()) ** 0.5, (error, values.numel())
@@ -94,8 +94,8 @@ def test_relative_noise_is_as_large_as_the_words_it_is_added_to(family: str) -> 
     """Gemma's are larger than its weights."""
     model = tuned(family, {"kind": "full"})
     batch = batch_for(model.stack.backbone, (40,) * 40)
-    words = model.stack.words(batch).states.detach()
-    delta = delta_of(model, batch, {"kind": "noise", "sigma_relative": 1.0})[batch.eligible]
+    words = model.stack.embed(batch).states.detach()
+    delta = delta_of(model, batch, {"kind": "noise", "sigma_relative": 1.0})[batch.perturbable_mask]
     assert 0.5 < delta.std().item() / words.std().item() < 2, (delta.std(), words.std())
 
 
@@ -110,7 +110,7 @@ def test_a_gradient_in_half_precision_does_not_vanish() -> None:
     found = []
     for dtype in (torch.float64, torch.float16):
         model.to(dtype)
-        words = model.below(batch, WORDS)
+        words = model.prefix_states(batch, EMBEDDINGS)
         found.append(model.gradient(batch, words, words.stream.text).double().flatten())
     exact, half = found
     assert exact.abs().max() < 1e-6 and torch.cosine_similarity(exact, half, dim=0) > 0.99
@@ -131,7 +131,9 @@ def test_an_example_draws_the_same_alone_and_among_others(settings: dict) -> Non
             alone = only_pass(model, row(batch, i), settings).views[-1].batch
             theirs = row(together, i)
             n = theirs.ids.shape[1]
-            assert torch.equal(row(alone, 0).ids, theirs.ids) and torch.equal(alone.eligible[:, :n], theirs.eligible)
+            assert torch.equal(row(alone, 0).ids, theirs.ids) and torch.equal(
+                alone.perturbable_mask[:, :n], theirs.perturbable_mask
+            )
         return
     together = delta_of(model, batch, settings)
     for i in range(3):
@@ -228,7 +230,7 @@ def test_freelb_trains_on_the_mean_of_all_its_points() -> None:
         model(shown)[0].backward()
     ours = {name: p.grad.clone() for name, p in model.trainable().items()}
     assert len(points) == 3
-    views = [View(batch)] + [View(batch, perturbation=Shift(WORDS, delta)) for delta in points]
+    views = [BatchView(batch)] + [BatchView(batch, perturbation=Shift(EMBEDDINGS, delta)) for delta in points]
     losses = [cross_entropy(model, view) for view in views]
     total = losses[0] + 0.6 / 3 * (losses[1] + losses[2] + losses[3])
     by_hand = torch.autograd.grad(total, list(model.trainable().values()))
@@ -272,7 +274,7 @@ def test_shift_leaves_the_prompt_alone() -> None:
     states = torch.randn(2, 7, 4)
     stream = Stream(states, torch.ones(2, 7, dtype=torch.bool), prompt_tokens=3)
     batch = batch_for(tiny("bert"), (4, 4))
-    edit = Pass((View(batch, perturbation=Shift(1, torch.ones(2, 4, 4))),)).edit
+    edit = ForwardPass((BatchView(batch, perturbation=Shift(1, torch.ones(2, 4, 4))),)).edit
     shifted = edit(1, stream)
     assert torch.equal(shifted.states[:, :3], states[:, :3])
     assert torch.equal(shifted.text, stream.text + 1)
@@ -285,7 +287,7 @@ def test_a_shift_of_the_words_is_what_other_words_give() -> None:
     stack, batch = build(model), batch_for(model)
     target = batch.ids.flip(0)
     difference = stack.word_embeddings(target) - stack.word_embeddings(batch.ids)
-    shift = Pass((View(batch, perturbation=Shift(WORDS, difference)),)).edit
+    shift = ForwardPass((BatchView(batch, perturbation=Shift(EMBEDDINGS, difference)),)).edit
     with torch.no_grad():
         other = stack.run(replace(batch, ids=target)).states
         shifted = stack.run(batch, [shift]).states
@@ -304,8 +306,8 @@ def test_text_noise_edits_at_its_rate_and_only_the_users_words() -> None:
     batch = batch_for(model.stack.backbone, (46,) * 60)
     words = only_pass(model, batch, {"kind": "noise", "space": "text", "rate": 0.3}).views[-1].batch
     changed = words.ids != batch.ids
-    assert not (changed & ~batch.eligible).any() and (words.ids[changed] == TOKENS.mask).all()
-    n = int(batch.eligible.sum())
+    assert not (changed & ~batch.perturbable_mask).any() and (words.ids[changed] == TOKENS.mask).all()
+    n = int(batch.perturbable_mask.sum())
     share = changed.sum().item() / n
     assert abs(share - 0.3) < 5 * (0.3 * 0.7 / n) ** 0.5, (share, n)
 
@@ -314,23 +316,23 @@ def test_text_noise_edits_at_its_rate_and_only_the_users_words() -> None:
 def test_the_answer_stays_at_its_token(operation: str) -> None:
     """So do the template's tokens around it, in their order."""
     batch = batch_for(tiny("roberta"))
-    batch = replace(batch, ids=torch.where(batch.eligible, batch.ids, batch.ids + 1000) * batch.text_mask)
+    batch = replace(batch, ids=torch.where(batch.perturbable_mask, batch.ids, batch.ids + 1000) * batch.text_mask)
     torch.manual_seed(0)
-    words = edited(operation, batch, batch.eligible & (torch.rand(batch.ids.shape) < 0.6))
+    words = edited(operation, batch, batch.perturbable_mask & (torch.rand(batch.ids.shape) < 0.6))
     assert not torch.equal(words.ids, batch.ids)
     for i in range(3):
         before, after = row(batch, i), row(words, i)
         assert after.ids[0, after.answer[0]] == before.ids[0, before.answer[0]]
-        fixed, still = (one.ids[0][~one.eligible[0]].tolist() for one in (before, after))
+        fixed, still = (one.ids[0][~one.perturbable_mask[0]].tolist() for one in (before, after))
         assert fixed == still and min(fixed) > 1000
         assert (words.ids[i, after.ids.shape[1] :] == TOKENS.pad).all()
 
 
 def test_delete_drops_the_hits_and_leaves_one_word() -> None:
     batch = batch_for(tiny("roberta"))
-    words = edited("delete", batch, batch.eligible)
-    assert words.eligible.sum(1).tolist() == [1, 1, 1]
-    hits = torch.zeros_like(batch.eligible)
+    words = edited("delete", batch, batch.perturbable_mask)
+    assert words.perturbable_mask.sum(1).tolist() == [1, 1, 1]
+    hits = torch.zeros_like(batch.perturbable_mask)
     hits[0, 2] = True
     kept = edited("delete", batch, hits)
     assert row(kept, 0).ids.tolist() == [[*batch.ids[0, :2].tolist(), *batch.ids[0, 3:9].tolist()]]
@@ -339,20 +341,20 @@ def test_delete_drops_the_hits_and_leaves_one_word() -> None:
 
 def test_swap_exchanges_neighbours() -> None:
     batch = batch_for(tiny("roberta"))
-    hits = torch.zeros_like(batch.eligible)
+    hits = torch.zeros_like(batch.perturbable_mask)
     hits[1, [2, 3, 4, 7]] = True  # 2-3 and 4-5 change places: 3 is part of the first pair already
     expected = batch.ids[1].clone()
     expected[[2, 3, 4, 5, 7, 8]] = batch.ids[1, [3, 2, 5, 4, 8, 7]]
     assert torch.equal(edited("swap", batch, hits).ids[1], expected)
-    last = batch.eligible & ~batch.eligible.roll(-1, 1)
+    last = batch.perturbable_mask & ~batch.perturbable_mask.roll(-1, 1)
     assert torch.equal(edited("swap", batch, last).ids, batch.ids), "the last word has no word to its right"
 
 
 def test_insert_stays_within_the_longest_text() -> None:
     batch = batch_for(tiny("roberta"))
-    words = edited("insert", batch, batch.eligible, TOKENS._replace(longest=14))
+    words = edited("insert", batch, batch.perturbable_mask, TOKENS._replace(longest=14))
     assert words.text_mask.sum(1).tolist() == [14, 14, 7]
-    assert words.ids.shape == words.eligible.shape == (3, 14) or words.ids.shape[1] >= 14
+    assert words.ids.shape == words.perturbable_mask.shape == (3, 14) or words.ids.shape[1] >= 14
     first = row(words, 1)
     assert first.ids[0, 0] == batch.ids[1, 0] and first.ids[0, 2] == batch.ids[1, 1], "before the word it hit"
 
@@ -364,8 +366,8 @@ def test_text_attack_raises_the_loss_within_its_rate(family: str) -> None:
     shown = only_pass(model, batch, {"kind": "attack", "space": "text", "rate": 0.2, "cosine": -1.0})
     words = shown.views[1].batch
     changed = (words.ids != batch.ids) & batch.text_mask
-    assert not (changed & ~batch.eligible).any()
-    allowed = (batch.eligible.sum(1) * 0.2).long().clamp_min(1)
+    assert not (changed & ~batch.perturbable_mask).any()
+    allowed = (batch.perturbable_mask.sum(1) * 0.2).long().clamp_min(1)
     assert (changed.sum(1) <= allowed).all() and changed.any()
     clean, attacked = (cross_entropy(model, view).item() for view in shown.views)
     assert attacked > clean, (attacked, clean)

@@ -19,16 +19,16 @@ from scripted import QUICK, Scripted
 from bench.cluster import process_group
 from bench.cluster.launchers import Group
 from bench.cluster.leases import Leases
-from bench.cluster.process_group import Running
+from bench.cluster.process_group import ProcessGroup
 from bench.cluster.rank_supervisor import RUN_IS_GONE
-from bench.cluster.slots import Lane, Pool
-from bench.cluster.timeouts import Clocks
+from bench.cluster.slots import SlotPool, SlotRequest
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.matrix.cell import Cell
 from bench.records import store
 from bench.records.record import Failure, Record
 from bench.runner import loop
-from bench.runner.cell_queue import Waiting
+from bench.runner.cell_queue import CellQueue
 from bench.runner.launch import Event, Launch, LaunchError
 from bench.training import WORKER
 
@@ -44,7 +44,7 @@ def run(
     cells: list[Cell],
     results: Path,
     hosts: str = "",
-    clocks: Clocks = QUICK,
+    clocks: Timeouts = QUICK,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> list[str]:
     """What the run notes. `hosts`: with one slot each; else it has this machine."""
@@ -215,26 +215,30 @@ def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
 
 
 def test_while_the_run_itself_stands_still_nobody_is_without_progress(scripted: Scripted, tmp_path: Path) -> None:
-    place = Pool({"localhost": 1}).place(Lane(1))
+    place = SlotPool({"localhost": 1}).allocate(SlotRequest(1))
     assert place is not None
     scripted.ends("ends")
-    running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
+    running = ProcessGroup(
+        Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {}
+    )
     try:
-        running.look()
-        for stood_still, idle in ((0, 1000), (1000, Clocks.still)):
-            running.news = time.monotonic() - 1000
-            running.seen, running.looked = time.monotonic() - stood_still, float("-inf")
-            running.look()
-            assert idle - 1 < time.monotonic() - running.news < idle + 5
+        running.poll()
+        for stood_still, idle in ((0, 1000), (1000, Timeouts.still)):
+            running.last_progress_at = time.monotonic() - 1000
+            running.last_seen_at, running.last_poll_at = time.monotonic() - stood_still, float("-inf")
+            running.poll()
+            assert idle - 1 < time.monotonic() - running.last_progress_at < idle + 5
     finally:
         running.end()
 
 
 def test_a_line_for_which_there_is_no_room_leaves_the_queue_as_it_was(scripted: Scripted, tmp_path: Path) -> None:
-    place = Pool({"localhost": 1}).place(Lane(1))
+    place = SlotPool({"localhost": 1}).allocate(SlotRequest(1))
     assert place is not None
     scripted.ends("ends")
-    running = Running(Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {})
+    running = ProcessGroup(
+        Group(place, {"localhost": 1}, tmp_path, "127.0.0.1", 1), scripted, "", tmp_path / "lease", {}
+    )
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
@@ -271,9 +275,9 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
     for run in (mine, theirs):
         run.mkdir(parents=True)
     with Leases(tmp_path, theirs, QUICK) as other, Leases(tmp_path, mine, QUICK) as leases:
-        made = Waiting(cells, Launch(tmp_path, worker=WORKER), leases, events.append)
-        lane = next(iter(made.lanes))
-        first = made.take(lane)
+        made = CellQueue(cells, Launch(tmp_path, worker=WORKER), leases, events.append)
+        request = next(iter(made.requests))
+        first = made.take(request)
         assert first is not None and first.micro == 4
         larger = sorted(
             (cell for cell in cells if cell.seed == first.seed and cell is not first), key=lambda c: c.micro
@@ -284,8 +288,8 @@ def test_every_cell_that_would_run_out_of_memory_too_is_told_once(expand, tmp_pa
         made.done(first)
         told = [event.cell for event in events if event.kind == "done"]
         assert sorted(told) == sorted(cell.name for cell in (first, *larger[1:]))
-        assert statuses(tmp_path) == {"out_of_memory": 3} and made.count(lane) == 5
-        second = made.take(lane)
-        assert second is not None and made.count(lane) > 1
+        assert statuses(tmp_path) == {"out_of_memory": 3} and made.count(request) == 5
+        second = made.take(request)
+        assert second is not None and made.count(request) > 1
         made.fail(second, "out_of_memory", failure)
         assert statuses(tmp_path) == {"out_of_memory": 4}, "by the kernel: it may have been for others on the host"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tuned_models import cases, covering_cases, passes, tuned
 
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 
 METHODS = [
     {"kind": "full"},
@@ -28,7 +28,7 @@ def add_dropout(model: nn.Module) -> None:
             module.attention_dropout = 0.3  # what the rotary families keep instead of a module
 
 
-def one_pass(model: Tuned, regularizer: dict) -> tuple[Tensor, Gradients, int]:
+def one_pass(model: TunedModel, regularizer: dict) -> tuple[Tensor, Gradients, int]:
     """The loss, every gradient, and the bytes kept for the backward besides the weights."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}

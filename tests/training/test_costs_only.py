@@ -18,7 +18,7 @@ from bench.models.shapes import SHAPES
 from bench.models.stack.compiled import compile_layers
 from bench.models.stack.families import attention_options, auto, build, load
 from bench.models.stack.shaped import config_of, load_random
-from bench.profiler.live_tensors import held
+from bench.profiler.live_tensors import all_live_tensors
 from bench.training import random_tokens
 from bench.training.setup import prepare
 
@@ -166,7 +166,9 @@ def test_compiled_layers_give_what_they_gave() -> None:
             found.append([states, *(p.grad for p in stack.layers.parameters())])
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    assert all(type(one.untyped_storage().nbytes()) is int for one in held()), "what was traced has no memory"
+    assert all(type(one.untyped_storage().nbytes()) is int for one in all_live_tensors()), (
+        "what was traced has no memory"
+    )
 
 
 def test_shapes_run_on_two_ranks_and_boards_show_their_costs(write_matrix, shape, ranks) -> None:

@@ -22,10 +22,10 @@ from tuned_models import HEADS, encodings_of, form, mechanism, method_of, name, 
 from bench import board
 from bench.core.settings import InputError
 from bench.matrix.cell import Cell
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.backbones import Backbone
 from bench.models.heads import Linear
-from bench.models.stack import Below
+from bench.models.stack import CachedPrefix
 from bench.records.record import Record
 from bench.training.engine import World
 from bench.training.feature_cache import Features, open_features
@@ -54,7 +54,7 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # exact
 
 
-def cell_of(model: Tuned, regularizer: dict, head: Any, **fields: Any) -> Cell:
+def cell_of(model: TunedModel, regularizer: dict, head: Any, **fields: Any) -> Cell:
     """What opening the cache asks a cell for."""
     config = model.stack.config
     backbone = Backbone(name="tiny", source="folder", location="", model_type=config.model_type, layers=3)
@@ -63,17 +63,17 @@ def cell_of(model: Tuned, regularizer: dict, head: Any, **fields: Any) -> Cell:
     return Cell.model_construct(backbone=backbone, regularizer=regularizer_of(regularizer), head=head, **fields)
 
 
-def opened(model: Tuned, regularizer: dict, head: Any, **fields: Any) -> Features | None:
+def opened(model: TunedModel, regularizer: dict, head: Any, **fields: Any) -> Features | None:
     cell = cell_of(model, regularizer, head, **fields)
     return open_features(cell, model, encodings_of(model), Alone(0, 1, CPU, "here"))
 
 
-def trained(model: Tuned, loaded: Any, regularizer: dict, below: Below | None) -> list[torch.Tensor]:
+def trained(model: TunedModel, loaded: Any, regularizer: dict, below: CachedPrefix | None) -> list[torch.Tensor]:
     """The losses and gradients of a step, from one seed."""
     torch.manual_seed(5)
     model.zero_grad()
     losses = []
-    with model.knowing(loaded.batch, below):
+    with model.with_cached_prefix(loaded.batch, below):
         for shown in passes(model, loaded.batch, regularizer):
             loss, _ = model(shown)
             loss.backward()
@@ -84,7 +84,7 @@ def trained(model: Tuned, loaded: Any, regularizer: dict, below: Below | None) -
 
 
 @contextmanager
-def not_run(model: Tuned, depth: int) -> Iterator[None]:
+def not_run(model: TunedModel, depth: int) -> Iterator[None]:
     """Fails where the walk passes a layer below `depth`."""
 
     def fail(*_: object) -> None:
@@ -129,10 +129,10 @@ def test_losses_and_gradients_are_those_without(family, method, regularizer, hea
     assert features is not None and features.built == 4 and features.depth > 0
     encodings = encodings_of(model)
     loaded = Loader(encodings, CPU, features).load(Request(encodings.train, [2, 0, 3], [100, 101, 102]))
-    assert loaded.below is not None
+    assert loaded.cached_prefix is not None
     expected = trained(model, loaded, regularizer, None)
     with not_run(model, features.depth):
-        found = trained(model, loaded, regularizer, loaded.below)
+        found = trained(model, loaded, regularizer, loaded.cached_prefix)
     bound = 1e-4 if dtype == torch.float32 else 0.1
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() <= bound * theirs.norm() + 1e-6, (ours, theirs)
@@ -163,7 +163,7 @@ def test_other_words_of_the_same_example_are_not_looked_up(operation: str) -> No
     loaded = Loader(encodings, CPU, features).load(Request(encodings.train, [0, 1], [7, 8]))
     noise = {"kind": "noise", "space": "text", "operation": operation, "rate": 1.0, "clean_weight": 0}
     for ours, theirs in zip(
-        trained(model, loaded, noise, loaded.below), trained(model, loaded, noise, None), strict=True
+        trained(model, loaded, noise, loaded.cached_prefix), trained(model, loaded, noise, None), strict=True
     ):
         assert torch.equal(ours, theirs)
 
@@ -171,7 +171,7 @@ def test_other_words_of_the_same_example_are_not_looked_up(operation: str) -> No
 def test_the_store_is_of_the_weights_and_all_that_changes_the_states(stores: Path) -> None:
     head = HEADS["answer_words"]()
 
-    def folders(model: Tuned, regularizer: dict = PLAIN, **fields: Any) -> int:
+    def folders(model: TunedModel, regularizer: dict = PLAIN, **fields: Any) -> int:
         opened(model, regularizer, head, **fields)
         return len(list(stores.iterdir()))
 

@@ -16,7 +16,7 @@ from bench.checks.preflight.probes import reduce
 from bench.core.settings import InputError
 from bench.matrix.cell import rebuild
 from bench.matrix.landscape_settings import Landscape
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.heads import Linear
 from bench.models.stack import Batch
 from bench.records.record import Surface
@@ -25,12 +25,12 @@ from bench.training.landscape import embeddings, grid, weights
 METHODS = [{"kind": "full"}, {"kind": "prompt_tuning", "length": 3}, {"kind": "late_prompt", "depth": 2}]
 
 
-def in_eval(family: str = "bert", method: dict | None = None, **options) -> tuple[Tuned, Batch]:
+def in_eval(family: str = "bert", method: dict | None = None, **options) -> tuple[TunedModel, Batch]:
     model = tuned(family, method or METHODS[1], **options).eval()
     return model, batch_for(model.stack.backbone)
 
 
-def in_double(*arguments) -> tuple[Tuned, Batch]:
+def in_double(*arguments) -> tuple[TunedModel, Batch]:
     model, batch = in_eval(*arguments)
     return model.double(), batch
 
@@ -61,7 +61,7 @@ def test_directions_are_orthonormal_and_move_eligible_tokens_only(family: str, m
     plane = embeddings.plane(model, batch)
     for direction in (plane.first, plane.second):
         assert torch.allclose(direction.flatten(1).norm(dim=1), torch.ones(3), atol=1e-6)
-        assert torch.equal(direction.abs().sum(-1) > 0, batch.eligible)
+        assert torch.equal(direction.abs().sum(-1) > 0, batch.perturbable_mask)
     assert (plane.first * plane.second).sum((1, 2)).abs().max() < 1e-6
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -120,7 +120,7 @@ def test_slope_and_curvature_are_derivatives_of_the_loss(method: dict) -> None:
 
     def mean(point: torch.Tensor) -> torch.Tensor:
         shift = point[0] * plane.first + point[1] * plane.second
-        moved = plane.words._replace(stream=plane.words.stream._replace(states=plane.words.stream.states + shift))
+        moved = plane.prefix._replace(stream=plane.prefix.stream._replace(states=plane.prefix.stream.states + shift))
         return model.loss(model.logits(batch, gradient_from=-1, below=moved), batch)
 
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # has a second derivative

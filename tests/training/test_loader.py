@@ -31,7 +31,7 @@ def test_batches_come_in_their_order_and_as_asked_for() -> None:
     for request, loaded in zip(requests, made, strict=True):
         expected = encodings.batch(*request, torch.device("cpu"))
         assert all(torch.equal(one, getattr(loaded.batch, name)) for name, one in vars(expected).items())
-        assert loaded.below is None
+        assert loaded.cached_prefix is None
     assert not loaders()
 
 

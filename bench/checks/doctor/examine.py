@@ -24,13 +24,13 @@ from bench.checks.doctor.meeting import Invitation
 from bench.checks.doctor.probe import hugging_face_home
 from bench.cluster.launchers.base import forwarded, plain
 from bench.cluster.ssh import Done, address_of, is_here, run_here, run_on
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.core.redaction import SECRET
 from bench.core.settings import InputError
 
 
-def examine(slots: Mapping[str, int], results: Path, clocks: Clocks) -> Hosts:
+def examine(slots: Mapping[str, int], results: Path, clocks: Timeouts) -> Hosts:
     """What is known of the hosts of a hostfile, and of this machine; of this one alone where there are none."""
     own = _each(functools.partial(is_here, seconds=clocks.resolve), slots)
     found = [Host(name, slots[name], here) for name, here in zip(slots, own, strict=True)]
@@ -68,7 +68,7 @@ def _by_ssh(host: Host, hosts: list[Host]) -> bool:
     return not host.here or (bool(host.slots) and len(hosts) > 1)
 
 
-def _greeted(host: Host, hosts: list[Host], clocks: Clocks) -> Host:
+def _greeted(host: Host, hosts: list[Host], clocks: Timeouts) -> Host:
     """With its address, and what ssh and its clock said."""
     if _by_ssh(host, hosts):
         host = _asked(host, clocks.greet)
@@ -91,7 +91,7 @@ def _asked(host: Host, seconds: float) -> Host:
     return host
 
 
-def _probed(host: Host, hosts: list[Host], results: Path, token: str, clocks: Clocks) -> Host:
+def _probed(host: Host, hosts: list[Host], results: Path, token: str, clocks: Timeouts) -> Host:
     """With the facts that the probe finds on it. This machine answers also where ssh does not reach it."""
     if host.unreachable and not host.here:
         return host
@@ -110,7 +110,7 @@ def _probed(host: Host, hosts: list[Host], results: Path, token: str, clocks: Cl
         return replace(host, broken=f"found {_last_line(done)[:60]!r}, as another version of promptzero may answer")
 
 
-def _met(host: Host, hosts: list[Host], clocks: Clocks) -> Host:
+def _met(host: Host, hosts: list[Host], clocks: Timeouts) -> Host:
     """With what came of connecting to all other hosts of the run."""
     guests = [one for one in hosts if one.facts and one.address and one.slots]
     if host not in guests or len(guests) < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import Settings
 
 FOLDERS = ("results", "BENCH_CACHE", "HF_HOME")  # each may be shared between hosts; results must be
@@ -16,7 +16,7 @@ class Request(Settings):
     reply: str  # the same of what the asked host writes into those in which it finds it
     variables: dict[str, str]  # that `bench run` would give a rank; what is secret is replaced
     others: dict[str, str]  # the other hosts and their addresses
-    clocks: Clocks
+    clocks: Timeouts
 
 
 class Gpu(Settings):

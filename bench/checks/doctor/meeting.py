@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import Settings
 
 AT_ONCE = 64  # connections of a host's own
@@ -21,7 +21,7 @@ class Invitation(Settings):
     name: str  # of the host that is asked
     port: int  # on which it listens
     others: dict[str, tuple[str, int]]  # address and port of each
-    clocks: Clocks
+    clocks: Timeouts
 
 
 class Guest:

@@ -15,9 +15,9 @@ from bench.checks.plan.timeline import Moment, Timeline
 from bench.data.batches import EVALUATION_BATCH
 from bench.data.templates import Encoded
 from bench.matrix.cell import Cell, changed
-from bench.methods.tuned_model import Tuned
-from bench.models.forward_passes import Pass
-from bench.models.stack import Batch, Below, Stream
+from bench.methods.tuned_model import TunedModel
+from bench.models.forward_passes import ForwardPass
+from bench.models.stack import Batch, CachedPrefix, Stream
 from bench.profiler import Ledger
 from bench.regularizers import Rewriting, Run
 from bench.training.engine import Engine, World, restore
@@ -74,26 +74,29 @@ def _steps(cell: Cell, engine: Engine, encodings: Encodings, tests: list[Encoded
             engine.step(_passes(cell, tuned, encodings, batches))
     with tuned.evaluating(), torch.no_grad():
         batch = loaded(tests, len(tests))
-        with ledger.step("evaluate", tuned, optimizer, (), _states([batch])), tuned.knowing(batch.batch, batch.below):
+        with (
+            ledger.step("evaluate", tuned, optimizer, (), _states([batch])),
+            tuned.with_cached_prefix(batch.batch, batch.cached_prefix),
+        ):
             tuned.head.scores(tuned.logits(batch.batch)).argmax(1)
     return Dry(*[tracker.moments for tracker in ledger.trackers if isinstance(tracker, Timeline)])
 
 
-def _passes(cell: Cell, tuned: Tuned, encodings: Encodings, batches: list[Loaded]) -> Iterator[Pass]:
+def _passes(cell: Cell, tuned: TunedModel, encodings: Encodings, batches: list[Loaded]) -> Iterator[ForwardPass]:
     """Of every micro-batch of one step."""
     perturber = cell.regularizer.on(Run(tuned, encodings.vocabulary, "reference", cell.max_length))
     for batch, below, _ in batches:
         if isinstance(perturber, Rewriting):
-            perturber.keep(dict.fromkeys(batch.index.tolist(), encodings.train[0]))
-        with tuned.knowing(batch, below):
+            perturber.keep(dict.fromkeys(batch.example_ids.tolist(), encodings.train[0]))
+        with tuned.with_cached_prefix(batch, below):
             yield from perturber.passes(batch)
 
 
 def _states(batches: list[Loaded]) -> list[Tensor]:
-    return [one.below.stream.states for one in batches if one.below is not None]
+    return [one.cached_prefix.stream.states for one in batches if one.cached_prefix is not None]
 
 
-def _cached(cell: Cell, tuned: Tuned, batch: Batch) -> Below | None:
+def _cached(cell: Cell, tuned: TunedModel, batch: Batch) -> CachedPrefix | None:
     """What the feature cache would give of `batch`."""
     depth = common_depth(cell, tuned)
     if not cell.feature_cache or depth <= 0:
@@ -101,4 +104,4 @@ def _cached(cell: Cell, tuned: Tuned, batch: Batch) -> Below | None:
     whole = depth < len(tuned.stack.layers) or tuned.head.position(tuned.stack, batch) is None
     mask = batch.text_mask if whole else batch.text_mask[:, :1]
     states = torch.empty(*mask.shape, tuned.stack.hidden, dtype=tuned.dtype, device=batch.ids.device)
-    return Below(depth, Stream(states, mask))
+    return CachedPrefix(depth, Stream(states, mask))

@@ -32,7 +32,7 @@ class Timeline(LiveTensors):
         self._tick()
 
     def claim(self, tensors: Iterable[Tensor], owner: str) -> None:
-        super().claim(tensors, PASSING if owner == "gradients" else owner)
+        super().assign_category(tensors, PASSING if owner == "gradients" else owner)
 
     def grown(self) -> None:
         super().grown()

@@ -13,8 +13,8 @@ from bench.checks.preflight.probes import MICRO, reference_name
 from bench.checks.preflight.verdicts import UNCHECKED, Measured, Verdict, compare, same
 from bench.core.seeds import stream_seed
 from bench.matrix.cell import Cell
-from bench.methods.tuned_model import Tuned
-from bench.models.forward_passes import Pass
+from bench.methods.tuned_model import TunedModel
+from bench.models.forward_passes import ForwardPass
 from bench.models.stack import Batch
 from bench.models.stack.tiny import FIRST_WORD, VOCABULARY, tiny
 from bench.models.vocabulary import Vocabulary
@@ -62,7 +62,7 @@ def check(
     return compare(measured, reference.plain, reference.exact, DTYPES[probe.precision], probe.ranks), reference
 
 
-def model(probe: Cell) -> Tuned:
+def model(probe: Cell) -> TunedModel:
     """The same on every rank."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(probe.seed, "preflight"))
@@ -91,7 +91,7 @@ def batches(probe: Cell, rank: int, device: torch.device) -> Iterator[Batch]:
         yield _batch(len(probe.task.labels), generator, MICRO * number).to(device)
 
 
-def passes(tuned: Tuned, probe: Cell, rank: int, device: torch.device) -> Iterator[Pass]:
+def passes(tuned: TunedModel, probe: Cell, rank: int, device: torch.device) -> Iterator[ForwardPass]:
     """What one rank trains on."""
     perturber = probe.regularizer.on(Run(tuned, words(probe), probe.kernels))
     if isinstance(perturber, Rewriting):
@@ -112,16 +112,16 @@ def _batch(classes: int, generator: torch.Generator, first: int) -> Batch:
     return Batch(
         ids=draw(FIRST_WORD, VOCABULARY, MICRO, width).masked_fill(~text, PAD),
         text_mask=text,
-        eligible=text & (position > 0) & (position < lengths - 2),
+        perturbable_mask=text & (position > 0) & (position < lengths - 2),
         segments=torch.zeros(MICRO, width, dtype=torch.int64),
         answer=lengths[:, 0] - 1,
         labels=draw(0, classes, MICRO),
-        keys=draw(0, 2**31, MICRO),
-        index=torch.arange(first, first + MICRO),
+        noise_seeds=draw(0, 2**31, MICRO),
+        example_ids=torch.arange(first, first + MICRO),
     )
 
 
-def refer(tuned: Tuned, probe: Cell, device: torch.device) -> Reference:
+def refer(tuned: TunedModel, probe: Cell, device: torch.device) -> Reference:
     """ValueError where two passes differ: what draws random numbers of its own cannot be compared."""
     own = DTYPES[probe.precision]
     plain, again, exact = (measure(tuned, probe, device, dtype) for dtype in (own, own, torch.float64))
@@ -130,7 +130,7 @@ def refer(tuned: Tuned, probe: Cell, device: torch.device) -> Reference:
     return Reference(reference_name(probe), plain, exact)
 
 
-def measure(tuned: Tuned, probe: Cell, device: torch.device, dtype: torch.dtype) -> Measured:
+def measure(tuned: TunedModel, probe: Cell, device: torch.device, dtype: torch.dtype) -> Measured:
     """The global batch in its micro-batches, one rank's after another's; the mean over passes, then over ranks."""
     model = copy.deepcopy(tuned).to(device, dtype).train()
     scale = LOSS_SCALE if dtype == torch.float16 else 1.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.checks.preflight.probes import Probe
 from bench.checks.preflight.verdicts import Verdict
 from bench.cluster import failure_diagnosis
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.records.record import Environment
 from bench.runner import launch
@@ -50,7 +50,7 @@ def _serve(
         follower = _Follower(work, left, tell, where.clocks)
         try:
             ended = launch.run_group(left[0].cell.ranks, work, where, WORKER, follower.look)
-            how = f"a process ended without a verdict: {failure_diagnosis.how(ended)}"
+            how = f"a process ended without a verdict: {failure_diagnosis.how_it_ended(ended)}"
         except TookTooLong:
             ended = None
             how = f"timeout: no verdict in {limit:g} s"
@@ -68,24 +68,24 @@ def _serve(
 class _Follower:
     """Sees which probe runs and what was found, in the files that ranks write."""
 
-    def __init__(self, work: Path, probes: list[Probe], tell: Found, clocks: Clocks):
+    def __init__(self, work: Path, probes: list[Probe], tell: Found, clocks: Timeouts):
         self.work, self.tell, self.clocks = work, tell, clocks
         self.waiting = list(probes)  # in the order of the queue
         self.verdicts: dict[str, Verdict] = {}
         self.running: Probe | None = None
         self.environment: Environment | None = None  # of the ranks, from when they have joined
-        self.news = time.monotonic()  # when something was seen last
+        self.last_progress_at = time.monotonic()  # when something was seen last
 
     def look(self) -> None:
         if self.environment is None and (file := self.work / "environment.json").is_file():
             self.environment = Environment.model_validate_json(file.read_bytes())
-            self.news = time.monotonic()
+            self.last_progress_at = time.monotonic()
         while self.waiting and (file := self.work / "verdicts" / f"{self.waiting[0].name}.json").is_file():
             self.found(self.waiting[0], Verdict.model_validate_json(file.read_bytes()))
         if self.running is None and self.waiting and (self.work / "started" / self.waiting[0].name).is_file():
-            self.running, self.news = self.waiting[0], time.monotonic()
+            self.running, self.last_progress_at = self.waiting[0], time.monotonic()
         limit = self.clocks.join if self.environment is None else self.clocks.probe
-        if self.waiting and time.monotonic() - self.news > limit:
+        if self.waiting and time.monotonic() - self.last_progress_at > limit:
             raise TookTooLong
 
     def blame(self) -> None:
@@ -95,6 +95,6 @@ class _Follower:
 
     def found(self, probe: Probe, verdict: Verdict) -> None:
         self.waiting.remove(probe)
-        self.running, self.news = None, time.monotonic()
+        self.running, self.last_progress_at = None, time.monotonic()
         self.verdicts[probe.name] = verdict
         self.tell(probe, verdict)

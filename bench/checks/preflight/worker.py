@@ -20,7 +20,7 @@ import torch
 
 from bench.checks.preflight.check import Reference, check
 from bench.checks.preflight.verdicts import UNCHECKED, Verdict
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 from bench.matrix.cell import Cell, rebuild
 from bench.profiler import PhaseClock
@@ -33,7 +33,7 @@ from bench.training.worker import FAILED, MAX_CELLS, is_echo
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     queue = json.loads((folder / "queue.json").read_text("utf-8"))
-    clocks = Clocks(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
+    clocks = Timeouts(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
     world = World.join()
     hosts = world.gather(world.host)
     if world.rank == 0:
@@ -49,7 +49,7 @@ def main() -> None:
     _exit(0)
 
 
-def serve(probe: Cell, world: World, folder: Path, known: Reference | None, clocks: Clocks) -> Reference | None:
+def serve(probe: Cell, world: World, folder: Path, known: Reference | None, clocks: Timeouts) -> Reference | None:
     """Writes the verdict. An exception that other ranks may not have had ends the process."""
     if world.rank == 0:
         files.write(folder / "started" / probe.name, "")
@@ -80,7 +80,7 @@ def write(folder: Path, name: str, verdict: Verdict) -> None:
     files.write_once(folder / "verdicts" / f"{name}.json", verdict.model_dump_json())
 
 
-def all_refused(name: str, world: World, folder: Path, clocks: Clocks) -> bool:
+def all_refused(name: str, world: World, folder: Path, clocks: Timeouts) -> bool:
     """Whether every rank is here; by files, since a rank that is not cannot answer."""
     files.write(folder / "refused" / f"{name}.{world.rank}", "")
     end = time.monotonic() + clocks.agree

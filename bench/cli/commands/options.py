@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
@@ -22,7 +22,7 @@ TimeoutOption = Annotated[
     typer.Option(
         min=1,
         help="Seconds without progress of any rank, after which a cell is ended.",
-        show_default=f"{Clocks.timeout:g}",
+        show_default=f"{Timeouts.timeout:g}",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]

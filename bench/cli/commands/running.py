@@ -58,14 +58,14 @@ def run(
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
     clocks = chosen(os.environ, timeout)
-    from bench.cli.run import Session, Where
+    from bench.cli.run import LaunchTarget, Session
     from bench.cluster.processes import stop_on_signals
 
     stop_on_signals()
     if gpu_memory is not None and not skip_oom:
         fail("command line: --gpu-memory: expected --skip-oom with it")
     budget = budget_of(gpu_memory, reserve, remote=hostfile is not None or launcher != "pdsh") if skip_oom else None
-    where = Where(hostfile, tuple(launcher_argument or ()), launcher, clocks)
+    where = LaunchTarget(hostfile, tuple(launcher_argument or ()), launcher, clocks)
     session = Session(Console(soft_wrap=True), results, where)
     try:
         raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight, predict, budget))
@@ -85,12 +85,12 @@ def preflight(
     """Compare the gradients of each method and ZeRO configuration of a matrix with one process of plain PyTorch."""
     clocks = chosen(os.environ)
     from bench.cli.preflight import command
-    from bench.cli.run import Where
+    from bench.cli.run import LaunchTarget
     from bench.cluster.processes import stop_on_signals
 
     stop_on_signals()
     try:
-        where = Where(hostfile, tuple(launcher_argument or ()), launcher, clocks)
+        where = LaunchTarget(hostfile, tuple(launcher_argument or ()), launcher, clocks)
         raise typer.Exit(command(matrix, where.launch(results), as_json))
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
@@ -140,12 +140,12 @@ def expand(matrix: MatrixArgument, as_json: JsonOption = False) -> None:
     from bench.matrix.matrix import load
 
     found = load(matrix).expansion()
-    cells = found.every()
+    cells = found.all_cells()
     if as_json:
         print(json.dumps([{"name": cell.name, **cell.content()} for cell in cells], indent=1))
         return
     for cell in cells:
         print(cell.name)
-    waiting = len(cells) - len(found.first())
+    waiting = len(cells) - len(found.runnable_now())
     note = f", {waiting} of them with the hyper-parameters that dev will choose; here with the first" if waiting else ""
     print(f"{len(cells)} cells{note}", file=sys.stderr)

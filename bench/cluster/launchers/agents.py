@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from bench.cluster import heartbeat, ssh
 from bench.cluster.launchers.base import Group
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem
 
 NAME = "no_ssh"
@@ -43,10 +43,10 @@ class Agents:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str, clocks: Clocks) -> str:
+    def address(self, host: str, clocks: Timeouts) -> str:
         return ssh.address_of(host, clocks)
 
-    def reachable(self, host: str, clocks: Clocks) -> bool:
+    def reachable(self, host: str, clocks: Timeouts) -> bool:
         """Whether its agent beats."""
         beat = beat_file(self.results, host)
         before = _changed(beat)
@@ -93,7 +93,7 @@ def main() -> None:
     """Until every part of the group has ended, it is told to stop, or `bench run` is gone; the highest exit status."""
     work, parent = Path(sys.argv[1]), os.getppid()
     group = json.loads((work / "group.json").read_text("utf-8"))
-    hosts, clocks = list(hosts_of(group)), Clocks(**group["clocks"])
+    hosts, clocks = list(hosts_of(group)), Timeouts(**group["clocks"])
     told: float | None = None
     codes: dict[int, int] = {}
     while len(codes) < len(hosts) and os.getppid() == parent:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.cluster import rank_supervisor
-from bench.cluster.slots import Place
-from bench.cluster.timeouts import Clocks
+from bench.cluster.slots import Allocation
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem
 
 SUPERVISOR = rank_supervisor.__name__  # the module that launchers start for each rank
@@ -28,18 +28,18 @@ KEPT_HERE = ("CUDA_VISIBLE_DEVICES", "BENCH_PULSE", "BENCH_HOST")  # what they s
 class Group:
     """One group of processes, before it is started."""
 
-    place: Place
+    allocation: Allocation
     slots: Mapping[str, int]  # of each of its hosts, in all
     work: Path  # its folder, on disk that all its hosts share; group.json is there
     address: str  # where rank 0 listens, as the other hosts reach it
     port: int
     arguments: tuple[str, ...] = ()  # further ones of the user, for what starts the ranks
-    clocks: Clocks = Clocks()  # of its run
+    clocks: Timeouts = Timeouts()  # of its run
 
     @property
     def hostfile(self) -> str:
         """Of its hosts, as deepspeed reads it."""
-        return "".join(f"{host} slots={self.slots[host]}\n" for host in self.place.hosts)
+        return "".join(f"{host} slots={self.slots[host]}\n" for host in self.allocation.hosts)
 
 
 class Launcher(Protocol):
@@ -69,11 +69,11 @@ class Launcher(Protocol):
         """To be set for the command, beside the user's own."""
         ...
 
-    def address(self, host: str, clocks: Clocks) -> str:
+    def address(self, host: str, clocks: Timeouts) -> str:
         """Where the other hosts reach it. OSError when there is no telling."""
         ...
 
-    def reachable(self, host: str, clocks: Clocks) -> bool:
+    def reachable(self, host: str, clocks: Timeouts) -> bool:
         """Whether `host` answers; takes a few seconds if it does not."""
         ...
 

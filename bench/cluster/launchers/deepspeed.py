@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.cluster import ssh
 from bench.cluster.launchers.base import SUPERVISOR, Group, include, plain
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 
 
 class DeepSpeed:
@@ -29,7 +29,7 @@ class DeepSpeed:
         hostfile = group.work / "hostfile"
         made = [
             *(sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile)),
-            *("--include", include(group.place.slots), "--no_ssh_check"),
+            *("--include", include(group.allocation.slots), "--no_ssh_check"),
             *("--master_addr", group.address, "--master_port", str(group.port)),
         ]
         work = str(group.work)
@@ -43,10 +43,10 @@ class DeepSpeed:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str, clocks: Clocks) -> str:
+    def address(self, host: str, clocks: Timeouts) -> str:
         return ssh.address_of(host, clocks)
 
-    def reachable(self, host: str, clocks: Clocks) -> bool:
+    def reachable(self, host: str, clocks: Timeouts) -> bool:
         return ssh.reachable(host, clocks)
 
     def ends_by_signal(self, group: Group) -> bool:
@@ -55,7 +55,7 @@ class DeepSpeed:
 
 
 def _local(group: Group) -> bool:
-    return len(group.place.hosts) == 1 and _is_here(group.place.hosts[0], group.clocks.resolve)
+    return len(group.allocation.hosts) == 1 and _is_here(group.allocation.hosts[0], group.clocks.resolve)
 
 
 _is_here = functools.cache(ssh.is_here)

@@ -16,11 +16,11 @@ from typing import Any
 from bench.cluster import heartbeat
 from bench.cluster.launchers.agents import NAME, beat_file, ended_file, hosts_of, log_file
 from bench.cluster.launchers.base import SUPERVISOR, include
-from bench.cluster.processes import Session, deaf, stop_on_signals
-from bench.cluster.timeouts import Clocks
+from bench.cluster.processes import Session, ignore_stop_signals, stop_on_signals
+from bench.cluster.timeouts import Timeouts
 
 
-def command(results: Path, host: str | None, clocks: Clocks) -> int:
+def command(results: Path, host: str | None, clocks: Timeouts) -> int:
     """Serves until SIGINT, SIGTERM or SIGHUP, which is how it is meant to end: 0."""
     stop_on_signals()
     with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname(), clocks) as agent:
@@ -44,7 +44,7 @@ Starts = Callable[[Path, dict[str, Any], int], list[str]]
 class Part:
     """What this host does of one group."""
 
-    def __init__(self, work: Path, node: int, command: list[str], clocks: Clocks):
+    def __init__(self, work: Path, node: int, command: list[str], clocks: Timeouts):
         self.work, self.node, self.clocks = work, node, clocks
         self.session = Session(command, log_file(work, node), dict(os.environ), clocks)
         self.told: float | None = None  # when it was told to end
@@ -69,7 +69,7 @@ class Part:
 class Node:
     """The agent; a context manager that ends all it has started."""
 
-    def __init__(self, results: Path, host: str, clocks: Clocks, starts: Starts = launch_command):
+    def __init__(self, results: Path, host: str, clocks: Timeouts, starts: Starts = launch_command):
         """`clocks`: of the agent; those of a group it has from the run."""
         self.results, self.host, self.clocks, self.starts = results, host, clocks, starts
         self.parts: list[Part] = []
@@ -84,7 +84,7 @@ class Node:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with deaf():
+        with ignore_stop_signals():
             for part in self.parts:
                 part.stop()
             while self._still():
@@ -104,7 +104,7 @@ class Node:
         for work, group, node in self._wanted():
             if _first(work / f"started-{node}"):
                 print(f"{work}: starting ranks", flush=True)
-                self.parts.append(Part(work, node, self.starts(work, group, node), Clocks(**group["clocks"])))
+                self.parts.append(Part(work, node, self.starts(work, group, node), Timeouts(**group["clocks"])))
 
     def _beat(self) -> None:
         if time.monotonic() - self.beaten >= self.clocks.agent_beat:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.cluster import ssh
 from bench.cluster.launchers.base import SUPERVISOR, Group
 from bench.cluster.launchers.deepspeed import DeepSpeed
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core import files
 
 # rank i is the i-th slot of the hostfile; Open MPI alone would deal ranks to sockets, and bind each to a core
@@ -52,14 +52,14 @@ class OpenMPI:
 
     def variables(self, group: Group) -> dict[str, str]:
         """Writes the hostfile that the command names, too."""
-        lines = [f"{host} slots={len(slots)}\n" for host, slots in group.place.slots]
+        lines = [f"{host} slots={len(slots)}\n" for host, slots in group.allocation.slots]
         files.write(_hostfile(group.work), "".join(lines))
         return AS_ROOT if os.geteuid() == 0 else {}
 
-    def address(self, host: str, clocks: Clocks) -> str:
+    def address(self, host: str, clocks: Timeouts) -> str:
         return ssh.address_of(host, clocks)
 
-    def reachable(self, host: str, clocks: Clocks) -> bool:
+    def reachable(self, host: str, clocks: Timeouts) -> bool:
         return ssh.reachable(host, clocks)
 
     def ends_by_signal(self, group: Group) -> bool:

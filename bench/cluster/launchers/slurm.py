@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from bench.cluster import ssh
 from bench.cluster.launchers.base import SUPERVISOR, Group
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem, shown
 
 NO_JOB = "SLURM_JOB_ID is not set, expected to be inside salloc or sbatch (launch/slurm.sbatch)"
@@ -55,8 +55,8 @@ class Slurm:
 
         `--unbuffered` is left out: it gives ranks a terminal, and they write without buffers anyway.
         """
-        hosts = [host for host, _ in group.place.ranked]
-        place = [f"--nodes={len(group.place.hosts)}", f"--ntasks={len(hosts)}", f"--nodelist={','.join(hosts)}"]
+        hosts = [host for host, _ in group.allocation.ranked]
+        place = [f"--nodes={len(group.allocation.hosts)}", f"--ntasks={len(hosts)}", f"--nodelist={','.join(hosts)}"]
         return [
             *("srun", *STEP, "--kill-on-bad-exit=1", "--distribution=arbitrary", *place, *group.arguments),
             *(sys.executable, "-u", "-m", SUPERVISOR, str(group.work)),
@@ -65,13 +65,13 @@ class Slurm:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str, clocks: Clocks) -> str:
+    def address(self, host: str, clocks: Timeouts) -> str:
         """Of the name or address under which Slurm knows it: a node's own name need not resolve."""
         told = _scontrol("show", "node", host, "--oneliner").stdout
         known = re.search(r" NodeAddr=(\S+)", told)
         return ssh.address_of(known[1] if known else host, clocks)
 
-    def reachable(self, host: str, clocks: Clocks) -> bool:
+    def reachable(self, host: str, clocks: Timeouts) -> bool:
         """Whether a step starts there."""
         own = {name: one for name, one in os.environ.items() if not name.startswith(INHERITED)}
         room = max(1, round(clocks.reach))

@@ -75,7 +75,7 @@ def _own(location: object, path: str, problems: list[Problem]) -> Task | None:
         problems.append(Problem(path, f"found {shown(location)}, expected a file"))
         return None
     try:
-        file = files.named(location)
+        file = files.expand_path(location)
     except ValueError as error:
         problems.append(Problem(path, str(error)))
         return None

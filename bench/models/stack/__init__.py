@@ -2,7 +2,20 @@
 
 from bench.models.stack.gathering import whole
 from bench.models.stack.operation_counter import Flow, Rows
-from bench.models.stack.stack import Site, Stack
-from bench.models.stack.stream import WORDS, Batch, Below, Edit, Prefix, Stream, at
+from bench.models.stack.stack import AdapterSite, Stack
+from bench.models.stack.stream import EMBEDDINGS, Batch, CachedPrefix, Edit, Prefix, Stream, at
 
-__all__ = ["WORDS", "Batch", "Below", "Edit", "Flow", "Prefix", "Rows", "Site", "Stack", "Stream", "at", "whole"]
+__all__ = [
+    "EMBEDDINGS",
+    "Batch",
+    "CachedPrefix",
+    "Edit",
+    "Flow",
+    "Prefix",
+    "Rows",
+    "AdapterSite",
+    "Stack",
+    "Stream",
+    "at",
+    "whole",
+]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.models.stack.bert import Bert
-from bench.models.stack.stack import Site, parts
+from bench.models.stack.stack import AdapterSite, parts
 from bench.models.stack.stream import Batch
 
 
@@ -37,11 +37,11 @@ class Albert(Bert):
         return self.base.encoder.albert_layer_groups
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return [self.base.embeddings, self.base.encoder.embedding_hidden_mapping_in]
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
-        return self.base.encoder.embedding_hidden_mapping_in(super().place(words, batch))
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
+        return self.base.encoder.embedding_hidden_mapping_in(super().add_positions(words, batch))
 
     def attention(self, layer: Any) -> Any:
         return layer.albert_layers[0].attention
@@ -53,9 +53,9 @@ class Albert(Bert):
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.predictions(states)
 
-    def site(self, layer: Any) -> Site:
+    def site(self, layer: Any) -> AdapterSite:
         (inner,) = layer.albert_layers
-        return Site(inner.attention.output_dropout, inner.ffn_output, inner.full_layer_layer_norm, inner)
+        return AdapterSite(inner.attention.output_dropout, inner.ffn_output, inner.full_layer_layer_norm, inner)
 
 
 def _on_the_same_weights(module: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.models.stack.stack import Site, Stack, parts
+from bench.models.stack.stack import AdapterSite, Stack, parts
 from bench.models.stack.stream import Batch, KeysValues, Stream
 
 
@@ -30,14 +30,14 @@ class Bert(Stack):
         return self.base.encoder.layer
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return [self.base.embeddings]
 
     def positions(self, batch: Batch) -> Tensor:
         """[B, T] or [1, T]: indices into the position embeddings."""
         return torch.arange(batch.ids.shape[1], device=batch.ids.device)[None]
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         segments = batch.segments if self.config.type_vocab_size > 1 else torch.zeros_like(batch.segments)
         return self.base.embeddings(inputs_embeds=words, token_type_ids=segments, position_ids=self.positions(batch))
 
@@ -55,7 +55,7 @@ class Bert(Stack):
         attention = self.attention(self.layers[depth])
         return self.heads(attention.key(states)), self.heads(attention.value(states))
 
-    def finish(self, states: Tensor) -> Tensor:
+    def final_norm(self, states: Tensor) -> Tensor:
         return states
 
     @property
@@ -65,8 +65,8 @@ class Bert(Stack):
     def vocabulary_logits(self, states: Tensor) -> Tensor:
         return self.backbone.cls(states)
 
-    def site(self, layer: Any) -> Site:
-        return Site(layer.attention.output.dropout, layer.output.dropout, layer.output.LayerNorm, layer)
+    def site(self, layer: Any) -> AdapterSite:
+        return AdapterSite(layer.attention.output.dropout, layer.output.dropout, layer.output.LayerNorm, layer)
 
 
 class Roberta(Bert):

@@ -25,10 +25,10 @@ class Deberta(Bert):
     variants = ({}, {"legacy": False})  # v3's checkpoints have the new LM head, their configs do not say so
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return [self.base.embeddings, *parts(self.base.encoder, "rel_embeddings", "LayerNorm")]
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         return self.base.embeddings(inputs_embeds=words, token_type_ids=batch.segments, mask=batch.text_mask)
 
     def context(self, stream: Stream) -> Any:

@@ -13,7 +13,7 @@ from bench.models.stack.deberta import Deberta
 from bench.models.stack.flop_counting import Modules, Parts, Products
 from bench.models.stack.gpt2 import Gpt2
 from bench.models.stack.llama import Llama
-from bench.models.stack.operation_counter import Flow, Rows, Tally, shape
+from bench.models.stack.operation_counter import Flow, OperationCounter, Rows, shape
 from bench.models.stack.opt import Opt
 from bench.models.stack.stack import Stack, parts
 from bench.models.stack.t5 import T5
@@ -56,7 +56,7 @@ class DebertaProducts(BertProducts):
 
     reads_row = False
 
-    def __init__(self, stack: Stack, tally: Tally):
+    def __init__(self, stack: Stack, tally: OperationCounter):
         super().__init__(stack, tally)
         self.encoder = stack.backbone.base_model.encoder
 
@@ -106,7 +106,7 @@ class DebertaProducts(BertProducts):
 
 
 class Gpt2Products(Products):
-    def __init__(self, stack: Stack, tally: Tally):
+    def __init__(self, stack: Stack, tally: OperationCounter):
         super().__init__(stack, tally)
         self.finishing = [stack.backbone.transformer.ln_f]
 
@@ -125,7 +125,7 @@ class Gpt2Products(Products):
 
 
 class OptProducts(Products):
-    def __init__(self, stack: Stack, tally: Tally):
+    def __init__(self, stack: Stack, tally: OperationCounter):
         super().__init__(stack, tally)
         self.finishing = parts(stack.backbone.model.decoder, "final_layer_norm")
 
@@ -145,7 +145,7 @@ class OptProducts(Products):
 
 
 class LlamaProducts(Products):
-    def __init__(self, stack: Stack, tally: Tally):
+    def __init__(self, stack: Stack, tally: OperationCounter):
         super().__init__(stack, tally)
         self.finishing = [stack.backbone.model.norm]
 
@@ -164,7 +164,7 @@ class LlamaProducts(Products):
 
 
 class T5Products(Products):
-    def __init__(self, stack: Stack, tally: Tally):
+    def __init__(self, stack: Stack, tally: OperationCounter):
         super().__init__(stack, tally)
         self.finishing = [stack.backbone.encoder.final_layer_norm]
 
@@ -184,7 +184,7 @@ class T5Products(Products):
 
     def answer(self, flow: Flow) -> Rows:
         """The decoder, whose text is one token."""
-        read = self.finish(self.rows(flow))
+        read = self.final_norm(self.rows(flow))
         decoder = self.stack.backbone.decoder
         states = self.apply(self.stack.word_embeddings, Rows(flow.examples, self.hidden))
         for block in decoder.block:
@@ -212,5 +212,5 @@ PRODUCTS: dict[type[Stack], type[Products]] = {
 }
 
 
-def products(stack: Stack, tally: Tally) -> Products:
+def products(stack: Stack, tally: OperationCounter) -> Products:
     return PRODUCTS[type(stack)](stack, tally)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.models.stack.last_layer import DENSE
-from bench.models.stack.operation_counter import Flow, Rows, Tally, own_parameters, shape
+from bench.models.stack.operation_counter import Flow, OperationCounter, Rows, own_parameters, shape
 from bench.models.stack.peft_flops import count_tuner, is_tuner
 from bench.models.stack.stack import Stack
-from bench.models.stack.stream import WORDS
+from bench.models.stack.stream import EMBEDDINGS
 
 Modules = Sequence[nn.Module]
 
@@ -54,7 +54,7 @@ class Products(ABC):
     reads_row = True  # whether the last layer runs at one position where one is read
     finishing: Modules = ()  # norms after the last layer
 
-    def __init__(self, stack: Stack, tally: Tally):
+    def __init__(self, stack: Stack, tally: OperationCounter):
         self.stack, self.tally = stack, tally
         self.hidden = stack.hidden
 
@@ -64,12 +64,12 @@ class Products(ABC):
     # the walk, as Stack's
 
     def enter(self, flow: Flow, edits: Iterable[CountedEdit]) -> Flow:
-        rows = self.apply(self.stack.word_embeddings, self.rows(flow, self.stack.width(WORDS)))
+        rows = self.apply(self.stack.word_embeddings, self.rows(flow, self.stack.width(EMBEDDINGS)))
         flow = replace(flow, tracked=rows.tracked)
         for edit in edits:
-            flow = edit.count(self, WORDS, flow)
+            flow = edit.count(self, EMBEDDINGS, flow)
         rows = rows._replace(tracked=flow.tracked)
-        for module in self.stack.placement:
+        for module in self.stack.pre_layer_modules:
             rows = self.through(module, rows)
         return replace(flow, tracked=rows.tracked)
 
@@ -134,11 +134,11 @@ class Products(ABC):
         joined = wide[0]._replace(tracked=any(rows.tracked for rows in wide))
         return self.chain(parts.after, states | self.chain(parts.narrow, joined))
 
-    def finish(self, rows: Rows) -> Rows:
+    def final_norm(self, rows: Rows) -> Rows:
         return self.chain(self.finishing, rows)
 
     def answer(self, flow: Flow) -> Rows:
-        return self.finish(Rows(flow.examples, self.hidden, flow.tracked))
+        return self.final_norm(Rows(flow.examples, self.hidden, flow.tracked))
 
     def vocabulary_logits(self, rows: Rows) -> Rows:
         for module in self.stack.vocabulary_head:

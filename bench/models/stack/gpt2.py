@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.stack.decoder import Decoder
-from bench.models.stack.stack import Site
+from bench.models.stack.stack import AdapterSite
 from bench.models.stack.stream import Batch, KeysValues
 
 
@@ -23,10 +23,10 @@ class Gpt2(Decoder):
         return self.backbone.transformer.h
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return [self.backbone.transformer.wpe, self.backbone.transformer.drop]
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         positions = torch.arange(words.shape[1], device=words.device)[None]
         return self.backbone.transformer.drop(words + self.backbone.transformer.wpe(positions))
 
@@ -38,8 +38,8 @@ class Gpt2(Decoder):
         _, keys, values = layer.attn.c_attn(layer.ln_1(states)).split(self.hidden, -1)
         return self.heads(keys), self.heads(values)
 
-    def finish(self, states: Tensor) -> Tensor:
+    def final_norm(self, states: Tensor) -> Tensor:
         return self.backbone.transformer.ln_f(states)
 
-    def site(self, layer: Any) -> Site:
-        return Site(layer.attn.resid_dropout, layer.mlp, None, layer)
+    def site(self, layer: Any) -> AdapterSite:
+        return AdapterSite(layer.attn.resid_dropout, layer.mlp, None, layer)

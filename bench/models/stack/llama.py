@@ -12,7 +12,7 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 
 from bench.core.settings import Unsupported
 from bench.models.stack.decoder import Decoder
-from bench.models.stack.stack import Site, parts
+from bench.models.stack.stack import AdapterSite, parts
 from bench.models.stack.stream import Batch, KeysValues, Stream, at
 
 
@@ -32,7 +32,7 @@ class Llama(Decoder):
         return self.backbone.model.layers
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return []
 
     def _apply(self, fn: Any, recurse: bool = True) -> Llama:
@@ -47,7 +47,7 @@ class Llama(Decoder):
             setattr(rotary, name, buffer.to(getattr(rotary, name).device))
         return self
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         return words
 
     def context(self, stream: Stream) -> Any:
@@ -110,11 +110,11 @@ class Llama(Decoder):
         turned = tuple(at(one.expand(len(positions), -1, -1), positions)[:, None] for one in rotations)
         return rows, turned, at(places.expand(len(positions), -1), positions)[:, None]
 
-    def finish(self, states: Tensor) -> Tensor:
+    def final_norm(self, states: Tensor) -> Tensor:
         return self.backbone.model.norm(states)
 
-    def site(self, layer: Any) -> Site:
-        return Site(layer.self_attn.o_proj, layer.mlp, None, layer)
+    def site(self, layer: Any) -> AdapterSite:
+        return AdapterSite(layer.self_attn.o_proj, layer.mlp, None, layer)
 
 
 def _sees_prompt(prompt_tokens: int) -> Callable[..., Any] | None:

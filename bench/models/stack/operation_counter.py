@@ -50,7 +50,7 @@ class Operations(NamedTuple):
         return Operations(self.own * times, self.recomputed * times)
 
 
-class Tally:
+class OperationCounter:
     """`weights`: whether the backward gives the gradients of weights; without, it is an attack's, in eval mode."""
 
     def __init__(self, weights: bool = True):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.stack.decoder import Decoder
-from bench.models.stack.stack import Site, parts
+from bench.models.stack.stack import AdapterSite, parts
 from bench.models.stack.stream import Batch, KeysValues
 
 
@@ -27,10 +27,10 @@ class Opt(Decoder):
         return self.base.layers
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return [self.base.embed_positions, *parts(self.base, "project_in")]
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         positions = torch.arange(words.shape[1], device=words.device)[None]
         wide = words if self.base.project_in is None else self.base.project_in(words)
         return wide + self.base.embed_positions(batch.text_mask, 0, position_ids=positions)
@@ -43,7 +43,7 @@ class Opt(Decoder):
         read = layer.self_attn_layer_norm(states) if layer.do_layer_norm_before else states
         return self.heads(layer.self_attn.k_proj(read)), self.heads(layer.self_attn.v_proj(read))
 
-    def finish(self, states: Tensor) -> Tensor:
+    def final_norm(self, states: Tensor) -> Tensor:
         return states if self.base.final_layer_norm is None else self.base.final_layer_norm(states)
 
     @property
@@ -54,7 +54,7 @@ class Opt(Decoder):
         narrow = states if self.base.project_out is None else self.base.project_out(states)
         return super().vocabulary_logits(narrow)
 
-    def site(self, layer: Any) -> Site:
+    def site(self, layer: Any) -> AdapterSite:
         """Adapters act before the layer's dropout, which is no module here."""
         norm = None if layer.do_layer_norm_before else layer.final_layer_norm
-        return Site(layer.self_attn.out_proj, layer.fc2, norm, layer)
+        return AdapterSite(layer.self_attn.out_proj, layer.fc2, norm, layer)

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from bench.models.stack.operation_counter import Rows, Tally, shape
+from bench.models.stack.operation_counter import OperationCounter, Rows, shape
 
 
 class Products(Protocol):
     """What counts the products of a stack; see flop_counting."""
 
-    tally: Tally
+    tally: OperationCounter
 
     def apply(self, module: nn.Module, rows: Rows) -> Rows: ...
     def chain(self, modules: Iterable[nn.Module], rows: Rows) -> Rows: ...

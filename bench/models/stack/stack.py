@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.models.stack.gathering import whole
 from bench.models.stack.last_layer import layer_at, mask_at
-from bench.models.stack.stream import WORDS, Batch, Below, Edit, KeysValues, Stream
+from bench.models.stack.stream import EMBEDDINGS, Batch, CachedPrefix, Edit, KeysValues, Stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 UNLIMITED = 10**6  # tokens of a text, where positions are relative
 
 
-class Site(NamedTuple):
+class AdapterSite(NamedTuple):
     """Where adapters go in one layer: modules that give a [..., H] tensor."""
 
     attention: nn.Module  # gives what is added to the residual after attention
@@ -73,7 +73,7 @@ class Stack(nn.Module, ABC):
 
     def width(self, depth: int) -> int:
         """Of the states entering `depth`; at WORDS, of the word embeddings."""
-        return self.word_embeddings.embedding_dim if depth == WORDS else self.hidden
+        return self.word_embeddings.embedding_dim if depth == EMBEDDINGS else self.hidden
 
     @property
     def words_scale(self) -> float:
@@ -103,11 +103,11 @@ class Stack(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         """The modules between the word embeddings and layer 0."""
 
     @abstractmethod
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         """[B, T, H] word embeddings -> [B, T, H] input of layer 0: positions, and norm and dropout if any."""
 
     @abstractmethod
@@ -127,7 +127,7 @@ class Stack(nn.Module, ABC):
         return mask_at(positions, context, tokens, self.causal)
 
     @abstractmethod
-    def finish(self, states: Tensor) -> Tensor:
+    def final_norm(self, states: Tensor) -> Tensor:
         """[..., H] -> [..., H]: the norm after the last layer, where there is one."""
 
     @abstractmethod
@@ -140,7 +140,7 @@ class Stack(nn.Module, ABC):
         """The modules that nothing but `vocabulary_logits` reads; none where the checkpoint has no LM head."""
 
     @abstractmethod
-    def site(self, layer: Any) -> Site: ...
+    def site(self, layer: Any) -> AdapterSite: ...
 
     def heads(self, states: Tensor) -> Tensor:
         """Keys or values [B, S, key-value heads * head dimension], head by head."""
@@ -156,7 +156,7 @@ class Stack(nn.Module, ABC):
         """All that the walk passes before layer `depth`: everything, where that is the last one's end."""
         if depth == len(self.layers):
             return [self]
-        return [*self.placement, *self.layers[:depth]] if depth >= 0 else []
+        return [*self.pre_layer_modules, *self.layers[:depth]] if depth >= 0 else []
 
     @property
     def closed_layers(self) -> Iterable[nn.Module]:
@@ -165,16 +165,16 @@ class Stack(nn.Module, ABC):
 
     # the walk
 
-    def words(self, batch: Batch) -> Stream:
+    def embed(self, batch: Batch) -> Stream:
         """The word embeddings."""
         return Stream(self.word_embeddings(batch.ids), batch.text_mask)
 
     def enter(self, batch: Batch, edits: Iterable[Edit] = (), words: Stream | None = None) -> Stream:
         """The stream entering layer 0; `edits` act at WORDS."""
-        stream = self.words(batch) if words is None else words
+        stream = self.embed(batch) if words is None else words
         for edit in edits:
-            stream = edit(WORDS, stream)
-        return stream._replace(states=self.place(stream.states, batch))
+            stream = edit(EMBEDDINGS, stream)
+        return stream._replace(states=self.add_positions(stream.states, batch))
 
     def walk(
         self,
@@ -214,8 +214,8 @@ class Stack(nn.Module, ABC):
         self,
         batch: Batch,
         edits: Iterable[Edit] = (),
-        gradient_from: int = WORDS,
-        below: Below | None = None,
+        gradient_from: int = EMBEDDINGS,
+        below: CachedPrefix | None = None,
         position: Tensor | None = None,
     ) -> Stream:
         """The whole walk, or what is left of it above `below`; nothing under `gradient_from` records a backward.
@@ -223,9 +223,9 @@ class Stack(nn.Module, ABC):
         Where `below` is of depth L, it was made with the same `position`.
         """
         edits = tuple(edits)
-        start, stream = below or (WORDS, None)
-        if start == WORDS:
-            with no_grad_if(gradient_from > WORDS):
+        start, stream = below or (EMBEDDINGS, None)
+        if start == EMBEDDINGS:
+            with no_grad_if(gradient_from > EMBEDDINGS):
                 stream = self.enter(batch, edits, stream)
             start = 0
         assert stream is not None
@@ -235,20 +235,20 @@ class Stack(nn.Module, ABC):
         return self.walk(stream, edits, max(gradient_from, start), position=position)
 
     @torch.no_grad()
-    def below(
+    def prefix_states(
         self,
         batch: Batch,
         edits: Iterable[Edit],
         depth: int,
-        start: Below | None = None,
+        start: CachedPrefix | None = None,
         position: Tensor | None = None,
-    ) -> Below:
+    ) -> CachedPrefix:
         """What enters `depth`, without a backward; `start` is what is known of it already."""
         edits = tuple(edits)
-        if depth == WORDS:
-            return Below(WORDS, self.words(batch))
-        known = start or Below(0, self.enter(batch, edits))
-        return Below(depth, self.walk(known.stream, edits, known.depth, depth, position))
+        if depth == EMBEDDINGS:
+            return CachedPrefix(EMBEDDINGS, self.embed(batch))
+        known = start or CachedPrefix(0, self.enter(batch, edits))
+        return CachedPrefix(depth, self.walk(known.stream, edits, known.depth, depth, position))
 
     # what heads and methods ask
 
@@ -258,24 +258,24 @@ class Stack(nn.Module, ABC):
 
     def answer(self, stream: Stream) -> Tensor:
         """[B, H]: the finished state that answers; `stream` is what leaves the last layer at `answer_position`."""
-        return self.finish(stream.text[:, 0])
+        return self.final_norm(stream.text[:, 0])
 
     def embedded(self, tokens: Sequence[int]) -> Tensor:
         """[N, H]: what layer 0 reads of each of N tokens, as a text of its own."""
         ids = torch.tensor(tokens, device=self.word_embeddings.weight.device)[:, None]
         none, one = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
         zero = none[:, 0]
-        batch = Batch(ids, one, one, segments=none, answer=zero, labels=zero, keys=zero, index=zero)
-        modules = [self.word_embeddings, *self.placement]
+        batch = Batch(ids, one, one, segments=none, answer=zero, labels=zero, noise_seeds=zero, example_ids=zero)
+        modules = [self.word_embeddings, *self.pre_layer_modules]
         with torch.no_grad(), whole(p for module in modules for p in module.parameters()):
             return self.enter(batch).states[:, 0].clone()
 
     @property
-    def sites(self) -> list[Site]:
+    def sites(self) -> list[AdapterSite]:
         """Of every layer, from the lowest up."""
         return [self.site(layer) for layer in self.layers]
 
-    def headless(self) -> Iterable[tuple[str, nn.Parameter]]:
+    def parameters_without_lm_head(self) -> Iterable[tuple[str, nn.Parameter]]:
         """The named parameters that are not the LM head's alone: tied word embeddings are among them."""
         head = self.vocabulary_head
         inside = tuple(f"{name}." for name, module in self.named_modules() if any(module is one for one in head))
@@ -283,9 +283,9 @@ class Stack(nn.Module, ABC):
 
     def first_trainable_depth(self) -> int:
         """WORDS if anything before layer 0 trains, else the lowest layer with a trainable, else L."""
-        before = [self.word_embeddings, *self.placement]
+        before = [self.word_embeddings, *self.pre_layer_modules]
         if any(p.requires_grad for module in before for p in module.parameters()):
-            return WORDS
+            return EMBEDDINGS
         trains = (i for i, layer in enumerate(self.layers) if any(p.requires_grad for p in layer.parameters()))
         return next(trains, len(self.layers))
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WORDS = -1  # the depth before place: the word embeddings
+EMBEDDINGS = -1  # the depth before place: the word embeddings
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Batch:
 
     ids: Tensor  # [B, T] int64
     text_mask: Tensor  # [B, T] bool: real tokens, no padding
-    eligible: Tensor  # [B, T] bool: words of the user's text, which a perturbation may touch
+    perturbable_mask: Tensor  # [B, T] bool: words of the user's text, which a perturbation may touch
     segments: Tensor  # [B, T] int64: 0, or 1 in the second text of a pair
     answer: Tensor  # [B] int64: the position that answers (the mask, or the last token of a decoder's text)
     labels: Tensor  # [B] int64: class indices
-    keys: Tensor  # [B] int64: one number per example and step, the seed of its noise
-    index: Tensor  # [B] int64: which example of its split
+    noise_seeds: Tensor  # [B] int64: one number per example and step, the seed of its noise
+    example_ids: Tensor  # [B] int64: which example of its split
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         return Batch(**{name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()})
@@ -62,13 +62,13 @@ KeysValues = tuple[Tensor, Tensor]  # each [B, key-value heads, S, head dimensio
 Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream; at WORDS, the words'
 
 
-class Below(NamedTuple):
+class CachedPrefix(NamedTuple):
     """What lies below a depth, computed already."""
 
     depth: int  # WORDS, or a layer; L is behind the last
     stream: Stream  # entering it, before the edits at that depth; at WORDS, of the word embeddings
 
-    def repeated(self, times: int) -> Below:
+    def repeated(self, times: int) -> CachedPrefix:
         """The same rows `times` times, one below the other."""
         stream = self.stream
         states, mask = torch.cat([stream.states] * times), torch.cat([stream.mask] * times)

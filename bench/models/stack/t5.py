@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from bench.models.stack.stack import UNLIMITED, Site, Stack
+from bench.models.stack.stack import UNLIMITED, AdapterSite, Stack
 from bench.models.stack.stream import Batch, Stream
 
 
@@ -46,10 +46,10 @@ class T5(Stack):
         return self.encoder.block
 
     @property
-    def placement(self) -> Iterable[nn.Module]:
+    def pre_layer_modules(self) -> Iterable[nn.Module]:
         return [self.encoder.dropout]
 
-    def place(self, words: Tensor, batch: Batch) -> Tensor:
+    def add_positions(self, words: Tensor, batch: Batch) -> Tensor:
         return self.encoder.dropout(words)
 
     def context(self, stream: Stream) -> Any:
@@ -71,7 +71,7 @@ class T5(Stack):
     def layer(self, depth: int, states: Tensor, context: Any, **options: Any) -> Tensor:
         return self.layers[depth](states, *context, **options)[0]
 
-    def finish(self, states: Tensor) -> Tensor:
+    def final_norm(self, states: Tensor) -> Tensor:
         states = self.encoder.final_layer_norm(states)
         return nn.functional.dropout(states, self.config.dropout_rate, self.training)
 
@@ -82,7 +82,7 @@ class T5(Stack):
         start = torch.full_like(stream.mask[:, :1], self.config.decoder_start_token_id, dtype=torch.long)
         decoded = self.backbone.decoder(
             input_ids=start,
-            encoder_hidden_states=self.finish(stream.states),
+            encoder_hidden_states=self.final_norm(stream.states),
             encoder_attention_mask=stream.mask,
             use_cache=False,
         )
@@ -97,10 +97,10 @@ class T5(Stack):
             states = states * self.config.d_model**-0.5
         return self.backbone.lm_head(states)
 
-    def site(self, layer: Any) -> Site:
-        return Site(layer.layer[0].dropout, layer.layer[-1].dropout, None, layer)
+    def site(self, layer: Any) -> AdapterSite:
+        return AdapterSite(layer.layer[0].dropout, layer.layer[-1].dropout, None, layer)
 
     @property
-    def sites(self) -> list[Site]:
+    def sites(self) -> list[AdapterSite]:
         """Of the encoder's layers, then of the decoder's."""
         return [*super().sites, *map(self.site, self.backbone.decoder.block)]

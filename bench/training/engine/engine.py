@@ -19,8 +19,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bench.matrix.cell import Cell
 from bench.methods import Recipe
-from bench.methods.tuned_model import Tuned
-from bench.models.forward_passes import Pass
+from bench.methods.tuned_model import TunedModel
+from bench.models.forward_passes import ForwardPass
 from bench.training.engine.configuration import DTYPES, configuration
 from bench.training.engine.optimizer import adamw
 from bench.training.engine.world import World
@@ -38,7 +38,7 @@ LINEAR = torch.nn.functional.linear
 class Engine:
     """A Tuned module under one ZeRO configuration; optimizer, clipping and saving see its trainables only."""
 
-    def __init__(self, tuned: Tuned, cell: Cell, world: World):
+    def __init__(self, tuned: TunedModel, cell: Cell, world: World):
         self.world = world
         self.trainable = tuned.trainable()
         convert_unpartitioned(tuned, DTYPES[cell.precision])  # as DeepSpeed would, but before it takes a device's room
@@ -70,11 +70,11 @@ class Engine:
             self._engine.enable_backward_allreduce = False
 
     @property
-    def tuned(self) -> Tuned:
+    def tuned(self) -> TunedModel:
         """The bare module."""
         return self._engine.module
 
-    def step(self, passes: Iterable[Pass]) -> Tensor:
+    def step(self, passes: Iterable[ForwardPass]) -> Tensor:
         """One optimizer step over the passes of each micro-batch; the mean clean loss of this rank, detached.
 
         A pass is made when its turn comes: it may depend on the backward of the one before, and those of an
@@ -89,7 +89,7 @@ class Engine:
                 losses.append(clean)
         return torch.stack(losses).mean()
 
-    def gradients(self, passes: Iterable[Pass]) -> tuple[Tensor, dict[str, Tensor | None]]:
+    def gradients(self, passes: Iterable[ForwardPass]) -> tuple[Tensor, dict[str, Tensor | None]]:
         """A step up to the optimizer: this rank's mean loss, and every trainable's whole gradient, as averaged.
 
         A collective call, and the engine's last. None: no gradient.

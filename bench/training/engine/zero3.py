@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
 from bench.matrix.cell import Cell
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.training.engine.configuration import DTYPES, configuration
 
 
@@ -64,21 +64,21 @@ class Partitioning:
             del kept
 
 
-def gather_together(tuned: Tuned) -> None:
+def gather_together(tuned: TunedModel) -> None:
     """Tells ZeRO-3 which modules read weights of parts they do not call, so that it gathers those with them."""
     for module in tuned.together:
         for parameter in module.parameters():
             deepspeed.zero.register_external_parameter(module, parameter)
 
 
-def convert_unpartitioned(tuned: Tuned, dtype: torch.dtype) -> None:
+def convert_unpartitioned(tuned: TunedModel, dtype: torch.dtype) -> None:
     """Gives what is not partitioned its precision; DeepSpeed does it except under ZeRO-3."""
     for parameter in tuned.parameters():
         if not hasattr(parameter, "ds_id") and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
 
 
-def gather_frozen_layers_whole(tuned: Tuned) -> None:
+def gather_frozen_layers_whole(tuned: TunedModel) -> None:
     """Under ZeRO-3 a frozen layer is one collective instead of one for each of its parameters.
 
     Steps of a small model took half the time. Layers with trainables stay as they are: DeepSpeed 0.19.8 releases

@@ -21,7 +21,7 @@ from bench.core import files
 from bench.data.batches import EVALUATION_BATCH, evenly
 from bench.data.templates import Encoded
 from bench.matrix.cell import Cell
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.training.engine import World
 from bench.training.feature_cache.store import KEY, Store, make_room
 from bench.training.setup import Encodings
@@ -53,7 +53,7 @@ class Features:
         return made.view(self.dtype)
 
 
-def open_features(cell: Cell, tuned: Tuned, encodings: Encodings, world: World) -> Features | None:
+def open_features(cell: Cell, tuned: TunedModel, encodings: Encodings, world: World) -> Features | None:
     """Of all splits; None where nothing lies below the training. A collective call.
 
     ValueError where they are more than may be stored, or where what is stored is not what the backbone gives.
@@ -78,7 +78,7 @@ def open_features(cell: Cell, tuned: Tuned, encodings: Encodings, world: World) 
     raise RuntimeError(f"feature cache: {store.folder} loses examples as fast as they are written")
 
 
-def common_depth(cell: Cell, tuned: Tuned) -> int:
+def common_depth(cell: Cell, tuned: TunedModel) -> int:
     """Below it every pass over an example is the same."""
     differs = cell.regularizer.differs_at
     return tuned.first_trainable_depth if differs is None else min(differs, tuned.first_trainable_depth)
@@ -95,7 +95,7 @@ def key_of(example: Encoded) -> bytes:
     return digest.digest()
 
 
-def name_of(cell: Cell, tuned: Tuned, depth: int, world: World) -> str:
+def name_of(cell: Cell, tuned: TunedModel, depth: int, world: World) -> str:
     """A readable part, and a hash of all that the states depend on besides the example."""
     stack = tuned.stack
     cuda = world.device.type == "cuda"
@@ -119,7 +119,7 @@ def name_of(cell: Cell, tuned: Tuned, depth: int, world: World) -> str:
 class Building:
     """Computes what a store lacks, by the ranks of each host together."""
 
-    def __init__(self, tuned: Tuned, encodings: Encodings, world: World, depth: int, store: Store):
+    def __init__(self, tuned: TunedModel, encodings: Encodings, world: World, depth: int, store: Store):
         self.tuned, self.encodings, self.world = tuned, encodings, world
         self.depth, self.store = depth, store
         hosts = world.gather(world.host)
@@ -164,7 +164,7 @@ class Building:
         ids = list(range(len(examples)))
         batch = self.encodings.batch(examples, ids, ids, self.world.device)
         with self.tuned.evaluating():
-            stream = self.tuned.below(batch, self.depth).stream
+            stream = self.tuned.prefix_states(batch, self.depth).stream
         assert stream.prompt_tokens == 0 and not stream.prefixes and stream.states.dtype == self.tuned.dtype
         made = stream.states.contiguous().view(torch.uint8).cpu().numpy()
         return [row[:length] for row, length in zip(made, stream.mask.sum(1).tolist(), strict=True)]

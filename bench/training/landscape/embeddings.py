@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bench.cluster.heartbeat import pulse
 from bench.kernels.philox import normals
-from bench.methods.tuned_model import Tuned
+from bench.methods.tuned_model import TunedModel
 from bench.models.forward_passes import with_text
-from bench.models.stack import WORDS, Batch, Below
+from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix
 
 ROWS = 64  # of a forward, grid points times examples: as many as in an evaluation
 
@@ -27,25 +27,25 @@ class Plane(NamedTuple):
     """
 
     batch: Batch
-    words: Below  # at WORDS
+    prefix: CachedPrefix  # at WORDS
     first: Tensor  # of the gradient
     second: Tensor  # random, from the example's key
     slopes: Tensor  # [B]: the length of the gradient over the tokens that may move
 
 
-def plane(tuned: Tuned, batch: Batch) -> Plane:
-    words = tuned.below(batch, WORDS)
+def plane(tuned: TunedModel, batch: Batch) -> Plane:
+    words = tuned.prefix_states(batch, EMBEDDINGS)
     gradient = tuned.gradient(batch, words, words.stream.text)
-    gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32)) * batch.eligible[..., None]
+    gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32)) * batch.perturbable_mask[..., None]
     first, slopes = _normalized(gradient)
-    draws = normals(batch.keys, gradient[0].numel()).view_as(gradient)
-    second = draws.to(gradient) * batch.eligible[..., None]
+    draws = normals(batch.noise_seeds, gradient[0].numel()).view_as(gradient)
+    second = draws.to(gradient) * batch.perturbable_mask[..., None]
     for _ in range(2):  # once leaves what the rounding of a long draw left
         second = second - (second * first).sum((1, 2), keepdim=True) * first
     return Plane(batch, words, first, _normalized(second)[0], slopes)
 
 
-def losses(tuned: Tuned, planes: Plane, points: Tensor, rank: int, ranks: int) -> Tensor:
+def losses(tuned: TunedModel, planes: Plane, points: Tensor, rank: int, ranks: int) -> Tensor:
     """[N] float64: at each of `points` [N, 2] the sum over the examples; 0 at those of other ranks.
 
     ZeRO-3 needs all ranks in each forward: one that has no more takes points again, and does not count them.
@@ -61,15 +61,15 @@ def losses(tuned: Tuned, planes: Plane, points: Tensor, rank: int, ranks: int) -
 
 
 @torch.no_grad()
-def at(tuned: Tuned, planes: Plane, points: Tensor) -> Tensor:
+def at(tuned: TunedModel, planes: Plane, points: Tensor) -> Tensor:
     """[N, B] float64 on the CPU: each example's loss at each of `points` [N, 2]; one forward."""
-    pulse.mark()
+    pulse.count_progress()
     batch = Batch.joined([planes.batch] * len(points))
     loss = tuned.loss(tuned.logits(batch, below=_moved(planes, points)), batch, reduction="none")
     return loss.double().cpu().view(len(points), -1)
 
 
-def hessian(tuned: Tuned, planes: Plane, step: float) -> Tensor:
+def hessian(tuned: TunedModel, planes: Plane, step: float) -> Tensor:
     """[2, 2] float64: the sum over the examples of the Hessian in the plane at its middle.
 
     By central differences of gradients: those of losses are lost in the rounding where the step is small, and far off
@@ -86,10 +86,10 @@ def hessian(tuned: Tuned, planes: Plane, step: float) -> Tensor:
     return (found + found.T) / 2
 
 
-def _moved(planes: Plane, points: Tensor) -> Below:
+def _moved(planes: Plane, points: Tensor) -> CachedPrefix:
     """The word embeddings at each of `points` [N, 2], one below the other."""
     a, b = points.to(planes.first).view(-1, 2, 1, 1, 1).unbind(1)
-    words = planes.words.repeated(len(points))
+    words = planes.prefix.repeated(len(points))
     shift = (a * planes.first + b * planes.second).flatten(0, 1)  # [N * B, T, H]
     return words._replace(stream=with_text(words.stream, (words.stream.text + shift).to(words.stream.text.dtype)))
 

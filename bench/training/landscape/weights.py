@@ -60,10 +60,10 @@ def losses(engine: Engine, batches: list[Batch], points: Tensor, seed: int) -> d
     """
     tuned, trained = engine.tuned, engine.state()
     found = directions(trained, seed)
-    common = [tuned.common(batch, tuned.first_trainable_depth) for batch in batches]
+    common = [tuned.shared_prefix(batch, tuned.first_trainable_depth) for batch in batches]
     columns: list[Tensor] = []
     for a, b in points.tolist():
-        pulse.mark()
+        pulse.count_progress()
         engine.load(Slice(trained, found, a, b))
         with torch.no_grad():
             logits = [tuned.logits(batch, below=below) for batch, below in zip(batches, common, strict=True)]
@@ -72,5 +72,5 @@ def losses(engine: Engine, batches: list[Batch], points: Tensor, seed: int) -> d
     engine.load(trained)
     back = engine.state()
     assert all(torch.allclose(back[n], t, rtol=0, atol=0, equal_nan=True) for n, t in trained.items()), "put back"
-    index = torch.cat([batch.index for batch in batches]).tolist()
+    index = torch.cat([batch.example_ids for batch in batches]).tolist()
     return dict(zip(index, torch.stack(columns, 1).tolist(), strict=True))
