@@ -39,7 +39,7 @@ class Recipe(Settings):
 class Attachment:
     """What a method added: edits with their own parameters, and the lowest depth that needs a backward."""
 
-    first_trainable_depth: int  # WORDS, 0..L-1, or L when only the head trains
+    first_trainable_depth: int  # EMBEDDINGS, 0..L-1, or L when only the head trains
     edits: nn.ModuleList = field(default_factory=nn.ModuleList)
     shared: nn.ModuleList = field(default_factory=nn.ModuleList)  # frozen, with buffers that several layers read
     together: list[nn.Module] = field(default_factory=list[nn.Module])  # that read weights of parts they do not call

@@ -54,7 +54,7 @@ class EachLayer(nn.Module):
     def count(self, products: Products, depth: int, flow: Flow) -> Flow:
         if depth == EMBEDDINGS:
             return flow
-        prompt = self.prompts[depth].count(products, flow)  # pyright: ignore -- a Free
+        prompt = self.prompts[depth].count(products, flow)  # pyright: ignore -- a SoftPrompt
         if depth == 0:
             return rows_in_front(prompt, flow)
         return replace(flow, tracked=flow.tracked or prompt.tracked)

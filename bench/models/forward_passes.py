@@ -12,7 +12,7 @@ from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix, Edit, Stream
 
 
 class Perturbation(Protocol):
-    """A change of the text entering `depth`: at WORDS, of the word embeddings. Prompts stay as they are."""
+    """A change of the text entering `depth`: at EMBEDDINGS, of the word embeddings. Prompts stay as they are."""
 
     @property
     def depth(self) -> int: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,23 +15,20 @@ from bench.core.seeds import stream_seed
 from bench.data import batches, metrics
 from bench.data.templates import Encoded
 from bench.matrix.cell import Cell
-from bench.methods.tuned_model import TunedModel
 from bench.models.forward_passes import ForwardPass
-from bench.models.stack import EMBEDDINGS
 from bench.profiler import Ledger, PhaseClock, StepClock
-from bench.profiler.clock import quantiles
-from bench.profiler.efficiency import efficiency
-from bench.profiler.flops import Flops, followed
+from bench.profiler.flops import followed
 from bench.records import environment
-from bench.records.record import Cost, Point, Quality, Record, Surfaces
+from bench.records.record import Point, Record, Surfaces
 from bench.records.store import now
 from bench.regularizers import Rewriting, Run
 from bench.training.early_stopping import Selection
-from bench.training.engine import Engine, World, size
+from bench.training.engine import Engine, World
 from bench.training.evaluation import Outcomes, outcomes
 from bench.training.feature_cache import Features, open_features
 from bench.training.landscape import measure
 from bench.training.loader import Ahead, Loader, Request, evenly
+from bench.training.results import cost_of, quality_of
 from bench.training.setup import Encodings, prepare
 
 WARMUP_STEPS = 5  # not timed
@@ -54,16 +51,16 @@ class Progress:
     steps: int
 
 
-def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record | None:
+def run_cell(cell: Cell, world: World, clock: PhaseClock, report_progress: Callable[[Progress], None]) -> Record | None:
     """Trains and measures `cell`; its Record on rank 0, None on the others. Whatever fails, raises.
 
-    `tell` takes a Progress. `clock` knows which phase was running when something raised.
+    `clock` knows which phase was running when something raised.
     """
     started = now()
     ledger = Ledger(world.device, world.rank, world.host)
     with ledger.setup() as made:
         with clock.phase("load"):
-            tell(Progress("load", 0, 0))  # how many steps epochs are is known when the data is read
+            report_progress(Progress("load", 0, 0))  # how many steps epochs are is known when the data is read
             tuned, encodings = prepare(cell, world.device)
         planned = cell.resolved(len(encodings.train))
         with clock.phase("setup"):
@@ -72,14 +69,15 @@ def run_cell(cell: Cell, world: World, clock: PhaseClock, tell: Any) -> Record |
     try:
         features = None
         if cell.feature_cache:
-            tell(Progress("cache", 0, planned.steps))
+            report_progress(Progress("cache", 0, planned.steps))
             with clock.phase("cache"):
                 features = open_features(cell, engine.tuned, encodings, world)
-        run = _Run(planned, world, engine, encodings, features, clock, ledger, tell)
+        run = _Run(planned, world, engine, encodings, features, clock, ledger, report_progress)
         run.train()
-        quality = run.quality()
+        found = run.test()
+        quality = None if cell.cost_only else quality_of(planned, encodings.splits, found, run.selection, run.curve)
         landscape = run.landscape()
-        cost = run.cost()
+        cost = cost_of(planned, world, engine, features, clock, run.steps)
         memory = tuple(row for rows in world.gather(ledger.rows) for row in rows)
         hosts = world.gather(world.host)
     finally:
@@ -115,11 +113,11 @@ class _Run:
         features: Features | None,
         clock: PhaseClock,
         ledger: Ledger,
-        tell: Any,
+        report_progress: Callable[[Progress], None],
     ):
         self.cell, self.world, self.engine, self.encodings = cell, world, engine, encodings
         self.features, self.loader = features, Loader(encodings, world.device, features)
-        self.clock, self.ledger, self.tell = clock, ledger, tell
+        self.clock, self.ledger, self.report_progress = clock, ledger, report_progress
         self.selection = Selection(cell.select == "best_dev", cell.patience)
         self.every = int(cell.evaluate_every or cell.steps)
         self.certain = self.selection.certain(cell.steps, self.every)
@@ -138,7 +136,7 @@ class _Run:
         drawn = list(batches.training_batches(lengths, cell.batch_size, cell.steps, cell.seed_of("order")))
         self.followed = batches.heaviest(drawn[: self.certain], lengths)
         epochs = [step * cell.batch_size // len(lengths) for step in range(-1, cell.steps)]
-        self.tell(Progress("train", 0, cell.steps))
+        self.report_progress(Progress("train", 0, cell.steps))
         shares = [batches.share(ids, self.world.rank, self.world.size, cell.micro) for ids in drawn]
         with self.clock.phase("train"), self.loader.ahead(self._requests(shares)) as loaded:
             self.engine.train()
@@ -206,7 +204,7 @@ class _Run:
         bad = next((first + i for i, loss in enumerate(losses) if loss != loss or abs(loss) == float("inf")), None)
         if bad is not None:
             raise Diverged(bad)
-        self.tell(Progress("train", step, self.cell.steps))
+        self.report_progress(Progress("train", step, self.cell.steps))
         if self.cell.cost_only:
             return
         with self.clock.phase("evaluate"):
@@ -216,84 +214,24 @@ class _Run:
             with self.clock.phase("save"):
                 self.selection.state = self.engine.state()
 
-    def quality(self) -> Quality | None:
-        """On test with the selected weights; None of random ones, which are evaluated for what it costs."""
-        selection = self.selection
-        self.tell(Progress("evaluate", self.cell.steps, self.cell.steps))
+    def test(self) -> Outcomes:
+        """The answers on test of the selected weights; random ones are asked, too, for what it costs."""
+        self.report_progress(Progress("evaluate", self.cell.steps, self.cell.steps))
         with self.clock.phase("evaluate"):
-            if selection.step != selection.last:
-                self.engine.load(selection.state)
-            found = self._outcomes(self.encodings.test, self._followed("evaluate"))
-        if self.cell.cost_only:
-            return None
-        splits, names = self.encodings.splits, self.cell.task.metrics
-        scores = found.scores(names, splits.parts)
-        return Quality(
-            metric=self.cell.task.metric,
-            dev=selection.dev,
-            test=metrics.mean(scores),
-            scores=scores,
-            constant=found.constant(names, splits.parts),
-            selected_step=selection.step,
-            stopped_step=selection.last if selection.last < self.cell.steps else None,
-            outcomes=found.bits,
-            predicted=found.digits,
-            curve=tuple(self.curve),
-            examples={"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)},
-            sample=splits.sample,
-            data=splits.data,
-            origin=splits.origin,
-        )
+            if self.selection.step != self.selection.last:
+                self.engine.load(self.selection.state)
+            return self._outcomes(self.encodings.test, self._followed("evaluate"))
 
     def _outcomes(self, examples: list[Encoded], followed: AbstractContextManager[None] | None = None) -> Outcomes:
         return outcomes(self.engine.tuned, examples, self.loader, self.world, followed)
 
     def landscape(self) -> Surfaces | None:
-        """Around the selected weights, which `quality` has loaded."""
+        """Around the selected weights, which `test` has loaded."""
         if self.cell.landscape is None:
             return None
-        self.tell(Progress("landscape", self.cell.steps, self.cell.steps))
+        self.report_progress(Progress("landscape", self.cell.steps, self.cell.steps))
         with self.clock.phase("landscape"):
             return measure.surfaces(self.cell.landscape, self.cell, self.world, self.engine, self.encodings)
-
-    def _equivalents(self) -> float:
-        tuned = self.engine.tuned
-        layers, features = self.cell.backbone.layers, self.features
-        computed = self.cell.regularizer.equivalents(layers, tuned.first_trainable_depth, trained_share(tuned))
-        return computed - (features.depth / layers if features else 0)  # what all passes share is read, not computed
-
-    def cost(self) -> Cost:
-        clock, features = self.steps, self.features
-        given = features.depth if features else EMBEDDINGS
-        operations = Flops(self.engine.tuned, self.cell.regularizer).total(clock.batches, given)
-        share = clock.share(operations, self.cell.precision)
-        mine = (clock.tokens, clock.samples, clock.window_seconds, clock.waited_seconds, clock.milliseconds(), share)
-        tokens, samples, seconds, waited, milliseconds, shares = zip(*self.world.gather(mine), strict=True)
-        window = max(seconds)
-        parameters = list(self.engine.tuned.parameters())
-        trainable = list(self.engine.trainable.values())
-        return Cost(
-            steps=self.cell.steps,
-            tokens_per_second=sum(tokens) / window if window else None,
-            samples_per_second=sum(samples) / window if window else None,
-            step_milliseconds=quantiles(max(milliseconds, key=sum)),
-            measured_steps=len(milliseconds[0]),
-            seconds={name: round(value, 3) for name, value in self.clock.seconds.items()},
-            trainable_parameters=sum(map(size, trainable)),
-            total_parameters=sum(map(size, parameters)),
-            checkpoint_bytes=sum(size(p) * p.element_size() for p in trainable),
-            forward_equivalents=None if self.cell.lower_dropout else self._equivalents(),
-            data_wait_share=max(w / s for w, s in zip(waited, seconds, strict=True)) if window else None,
-            feature_cache_bytes=features.bytes if features else None,
-            feature_cache_built=features.built if features else None,
-            **efficiency(shares, len(milliseconds[0]), window)._asdict(),
-        )
-
-
-def trained_share(tuned: TunedModel) -> float:
-    """Of the backbone's weights, what it was given included."""
-    sizes = [(size(p), p.requires_grad) for p in tuned.stack.parameters()]
-    return sum(n for n, trains in sizes if trains) / sum(n for n, _ in sizes)
 
 
 def accelerator(world: World) -> str:

@@ -160,7 +160,7 @@ def exclusive_first(pool: SlotPool, requests: Iterable[SlotRequest]) -> list[Slo
 
 
 def outcomes(order: Order = SlotPool.order, lost: bool = False, guessed: bool = True) -> list[Outcome]:
-    """Of each seed. `lost`: a host vanishes after half of the time that the work takes at least. `guessed`: the requests
+    """Of each seed. `lost`: a host vanishes after half of the time that the work takes at least. `guessed`: requests
     have their longest cells first, as far as these can be guessed."""
     found: list[Outcome] = []
     for seed in SEEDS:

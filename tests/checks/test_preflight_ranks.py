@@ -25,7 +25,7 @@ from bench.core import files
 from bench.matrix import matrix
 from bench.matrix.cell import rebuild
 from bench.records.record import Environment
-from bench.runner import launch
+from bench.runner import loop
 from bench.runner.launch import Launch
 from bench.training import WORKER
 
@@ -235,7 +235,7 @@ def test_what_preflight_refuses_is_recorded_and_the_rest_is_launched(monkeypatch
         return [sys.executable, "-c", "pass"]
 
     monkeypatch.setattr(DeepSpeed, "command", command)
-    monkeypatch.setattr(launch, "run", lambda cells, *_: launched.extend(cell.zero.name for cell in cells))
+    monkeypatch.setattr(loop, "run", lambda cells, *_: launched.extend(cell.zero.name for cell in cells))
     file, said = str(write_matrix({"zero": ["zero2", "zero3"]})), io.StringIO()
     session = Session(Console(file=said, soft_wrap=True), tmp_path / "r")
     assert session.run(file, [], None, dry=False, preflight=True) == 1

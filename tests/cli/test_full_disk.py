@@ -49,7 +49,7 @@ def test_a_record_waits_until_there_is_room_for_it(disk: Path, monkeypatch: pyte
         if len(told) == 2:
             (disk / "filler").unlink()
 
-    monkeypatch.setattr(worker.pulse, "tell", tell)
+    monkeypatch.setattr(worker.pulse, "report", tell)
     fill(disk / "filler")
     worker.write(disk / "results", record("a"), replace(QUICK, room=0.01))
     assert [record.name for record in store.read_all(disk / "results").records] == ["a"]

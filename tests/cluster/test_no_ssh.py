@@ -48,7 +48,7 @@ HOSTS = ("127.0.0.2", "127.0.0.3")
 AGENT = """
 import sys
 from pathlib import Path
-from bench.cluster.timeouts import Clocks
+from bench.cluster.timeouts import Timeouts
 from bench.cluster.launchers.node import Node
 from bench.cluster.processes import stop_on_signals
 
@@ -56,7 +56,7 @@ results, host, rank, folder = sys.argv[1:]
 stop_on_signals()
 try:
     starts = lambda work, *_: [sys.executable, "-c", rank, str(work), folder]
-    with Node(Path(results), host, Clocks().scaled(0.1), starts) as one:
+    with Node(Path(results), host, Timeouts().scaled(0.1), starts) as one:
         one.serve()
 except KeyboardInterrupt:
     pass

@@ -29,16 +29,16 @@ from bench.cluster.heartbeat import pulse
 if "FAILS" in os.environ:
     sys.exit(int(os.environ["FAILS"]))
 started = subprocess.Popen(["sleep", "1000"])
-pulse.tell(cell="a", phase=f"{os.getpid()} {started.pid}", step=3, steps=9)
+pulse.report(cell="a", phase=f"{os.getpid()} {started.pid}", step=3, steps=9)
 for _ in range(4):
-    pulse.mark()
+    pulse.count_progress()
 time.sleep(1000)
 """
 RUN = """
 import json, time
 from dataclasses import asdict
-from bench.cluster.run_identity import Owner
-print(json.dumps(asdict(Owner.here("run"))), flush=True)
+from bench.cluster.run_identity import RunIdentity
+print(json.dumps(asdict(RunIdentity.here("run"))), flush=True)
 time.sleep(1000)
 """
 

@@ -236,11 +236,11 @@ def test_a_step_of_slurms_own_has_its_ranks_in_order(cluster: real.Cluster, tmp_
         f"own = {{name: one for name, one in os.environ.items() if not name.startswith({INHERITED!r})}}\n"
         f"steps = [subprocess.Popen({words!r}, env=own) for _ in range(2)]\n"
         "assert [one.wait() for one in steps] == [0, 0]\n"
-        "from bench.cluster.timeouts import Clocks\n"
+        "from bench.cluster.timeouts import Timeouts\n"
         "from bench.cluster.launchers.slurm import Slurm, allocation\n"
         "assert allocation() == {'n1': 1, 'n2': 1}, allocation()\n"
-        "assert Slurm().reachable('n2', Clocks()) and not Slurm().reachable('n9', Clocks())\n"
-        "assert Slurm().address('n1', Clocks()), 'the name resolves to nothing, its NodeAddr does'\n"
+        "assert Slurm().reachable('n2', Timeouts()) and not Slurm().reachable('n9', Timeouts())\n"
+        "assert Slurm().address('n1', Timeouts()), 'the name resolves to nothing, its NodeAddr does'\n"
     )
     output = cluster.call("salloc", "--nodes=2", "--ntasks-per-node=1", "--exclusive", sys.executable, script)
     assert tasks(output) == sorted(2 * ALL_TASKS)

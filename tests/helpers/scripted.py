@@ -47,7 +47,7 @@ while '{"end": true}' not in (lines := (work / "queue.jsonl").read_text().splitl
     time.sleep(0.01)
     for line in map(json.loads, lines[done:]):
         cell = cells[json.dumps(line["cell"], sort_keys=True)]
-        beat = Beat(0, host, cell["name"], "train", marks=1)
+        beat = Beat(0, host, cell["name"], "train", progress_count=1)
         heartbeat.write(work, beat)
         if ending == "vanishes":
             sys.exit(1)

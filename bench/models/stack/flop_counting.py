@@ -1,4 +1,4 @@
-"""The walk of a Stack over shapes: the matrix products it makes, counted by a Tally.
+"""The walk of a Stack over shapes: the matrix products it makes, counted by an OperationCounter.
 
 Of each family it is told which modules states pass, and in which order (wiring.py). What else a model was given tells
 its own products by a method `count`: modules, edits and heads, as `Counted` and its like say. Element-wise work,

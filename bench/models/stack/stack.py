@@ -72,7 +72,7 @@ class Stack(nn.Module, ABC):
         return self.config.hidden_size
 
     def width(self, depth: int) -> int:
-        """Of the states entering `depth`; at WORDS, of the word embeddings."""
+        """Of the states entering `depth`; at EMBEDDINGS, of the word embeddings."""
         return self.word_embeddings.embedding_dim if depth == EMBEDDINGS else self.hidden
 
     @property
@@ -170,7 +170,7 @@ class Stack(nn.Module, ABC):
         return Stream(self.word_embeddings(batch.ids), batch.text_mask)
 
     def enter(self, batch: Batch, edits: Iterable[Edit] = (), words: Stream | None = None) -> Stream:
-        """The stream entering layer 0; `edits` act at WORDS."""
+        """The stream entering layer 0; `edits` act at EMBEDDINGS."""
         stream = self.embed(batch) if words is None else words
         for edit in edits:
             stream = edit(EMBEDDINGS, stream)
@@ -282,7 +282,7 @@ class Stack(nn.Module, ABC):
         return [(name, p) for name, p in self.named_parameters() if not name.startswith(inside)]
 
     def first_trainable_depth(self) -> int:
-        """WORDS if anything before layer 0 trains, else the lowest layer with a trainable, else L."""
+        """EMBEDDINGS if anything before layer 0 trains, else the lowest layer with a trainable, else L."""
         before = [self.word_embeddings, *self.pre_layer_modules]
         if any(p.requires_grad for module in before for p in module.parameters()):
             return EMBEDDINGS

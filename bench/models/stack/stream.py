@@ -59,14 +59,14 @@ class Stream(NamedTuple):
 
 
 KeysValues = tuple[Tensor, Tensor]  # each [B, key-value heads, S, head dimension]
-Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream; at WORDS, the words'
+Edit = Callable[[int, Stream], Stream]  # (depth, stream entering that layer) -> stream; at EMBEDDINGS, the words'
 
 
 class CachedPrefix(NamedTuple):
     """What lies below a depth, computed already."""
 
-    depth: int  # WORDS, or a layer; L is behind the last
-    stream: Stream  # entering it, before the edits at that depth; at WORDS, of the word embeddings
+    depth: int  # EMBEDDINGS, or a layer; L is behind the last
+    stream: Stream  # entering it, before the edits at that depth; at EMBEDDINGS, of the word embeddings
 
     def repeated(self, times: int) -> CachedPrefix:
         """The same rows `times` times, one below the other."""

@@ -1,4 +1,4 @@
-"""A Tuned module in a DeepSpeed engine.
+"""A TunedModel in a DeepSpeed engine.
 
 Seen with DeepSpeed 0.19.8: `torch.autograd.grad` through an engine fails at ZeRO 0-2, through the bare module
 (`engine.module`) it is exact on all stages; so attacks run on the bare module and the loss on the engine.
@@ -36,7 +36,7 @@ LINEAR = torch.nn.functional.linear
 
 
 class Engine:
-    """A Tuned module under one ZeRO configuration; optimizer, clipping and saving see its trainables only."""
+    """A TunedModel under one ZeRO configuration; optimizer, clipping and saving see its trainables only."""
 
     def __init__(self, tuned: TunedModel, cell: Cell, world: World):
         self.world = world

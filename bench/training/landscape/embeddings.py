@@ -27,7 +27,7 @@ class Plane(NamedTuple):
     """
 
     batch: Batch
-    prefix: CachedPrefix  # at WORDS
+    prefix: CachedPrefix  # at EMBEDDINGS
     first: Tensor  # of the gradient
     second: Tensor  # random, from the example's key
     slopes: Tensor  # [B]: the length of the gradient over the tokens that may move
