@@ -14,6 +14,8 @@ case "${1:-}" in
   --rest) tier="full" && shift ;;
 esac
 types=""
+processes=3  # one more than two cores: tests that wait run beside tests that compute
+[ "$tier" != full ] || processes=4  # whose tests wait more
 if [ "$tier" != full ]; then
   ruff format --check .
   ruff check .
@@ -21,7 +23,6 @@ if [ "$tier" != full ]; then
 fi
 unset PYTHONDONTWRITEBYTECODE  # or each process that a test starts compiles bench/ again
 status=0
-# one process more than two cores: tests that wait run beside tests that compute
-${PYTEST:-pytest} --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
+${PYTEST:-pytest} --numprocesses "$processes" --dist loadscope --no-loadscope-reorder -m "$tier" "$@" || status=$?
 [ -z "$types" ] || wait "$types" || status=$?
 exit "$status"
