@@ -131,7 +131,7 @@ class RankSupervisor:
                 *lines, rest = (rest + content).split(b"\n")
                 for line in lines:
                     fields = json.loads(line) if line else {}
-                    self.beat = self.beat._replace(marks=self.beat.progress_count + 1, **fields)
+                    self.beat = self.beat._replace(progress_count=self.beat.progress_count + 1, **fields)
         return rest
 
     def _order(self) -> str:

@@ -164,8 +164,12 @@ def identity_json(value: object) -> str:
 
 def slug(value: object) -> str:
     """One field of a cell as it goes into the readable part of the name."""
-    label = getattr(value, "label", value)
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", str(label)).strip("-")[:48] or "unnamed"
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", label_of(value)).strip("-")[:48] or "unnamed"
+
+
+def label_of(value: object) -> str:
+    """One field of a cell as tables show it."""
+    return tasks.label(value) if isinstance(value, Task) else str(getattr(value, "label", value))
 
 
 def compose_name(slugs: Mapping[str, str], jsons: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from bench.core import files
 from bench.core.settings import InputError, Problem, Settings, parse, shown, unknown
 from bench.core.strict_files import read_yaml
 from bench.matrix.axes import FEWER, MOST, PROTOCOL_FIELDS, SETTABLE, AxisReader, Block, Choices, RawValue, raw_values
-from bench.matrix.cell import Cell
+from bench.matrix.cell import Cell, label_of
 from bench.matrix.compatibility import problems as faults
 from bench.matrix.hyperparameter_search import Expander, Expansion
 
@@ -146,7 +146,7 @@ def matches(pattern: object, value: object) -> bool:
     if isinstance(pattern, Mapping):
         plain = value.model_dump(mode="json")
         return all(plain.get(key) == wanted for key, wanted in pattern.items())
-    return pattern in (getattr(value, "kind", None), getattr(value, "label", None))
+    return pattern in (getattr(value, "kind", None), label_of(value))
 
 
 def _several(value: object) -> list[Any]:

@@ -119,7 +119,7 @@ def insert(batch: Batch, hits: Tensor, words: Words) -> Batch:
     ids[new] = _drawn(batch, words)[row, column]
     text[new], eligible[new] = True, True
     segments[new] = batch.segments[row, column]
-    return replace(made, ids=ids, text_mask=text, eligible=eligible, segments=segments)
+    return replace(made, ids=ids, text_mask=text, perturbable_mask=eligible, segments=segments)
 
 
 OPERATIONS: dict[Operation, Callable[[Batch, Tensor, Words], Batch]] = {
@@ -145,7 +145,7 @@ def moved(batch: Batch, place: Tensor, kept: Tensor, width: int, pad: int) -> Ba
         batch,
         ids=at_place(batch.ids, pad),
         text_mask=at_place(batch.text_mask, 0),
-        eligible=at_place(batch.perturbable_mask, 0),
+        perturbable_mask=at_place(batch.perturbable_mask, 0),
         segments=at_place(batch.segments, 0),
         answer=place.gather(1, batch.answer[:, None])[:, 0],
     )

@@ -32,7 +32,7 @@ class Absent:
 
 absent = Absent()
 sys.meta_path.insert(0, absent)
-from bench.cli import main
+from bench.cli.main import main
 results, figures = sys.argv[1:]
 for words in ["--help"], ["run", "--help"], ["board", results], ["landscape", results, "--out", figures]:
     sys.argv = ["bench", *words]

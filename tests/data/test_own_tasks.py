@@ -76,8 +76,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def test_a_known_task_may_be_changed() -> None:
     changed = parsed({"name": "sst2", "words": ["bad", "good"], "masked": "{sentence} was {mask}"})
     assert changed.words == ("bad", "good") and changed.splits == parsed("sst2").splits
-    assert changed.label == "sst2 words=('bad', 'good') masked={sentence} was {mask}"
-    assert parsed({"name": "sst2"}).label == "sst2"
+    assert tasks.label(changed) == "sst2 words=('bad', 'good') masked={sentence} was {mask}"
+    assert tasks.label(parsed({"name": "sst2"})) == "sst2"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_package_adds_tasks(own: Path, install: Install) -> None:
 )
 def test_a_broken_package_is_named(value: str, expected: str, install: Install) -> None:
     install(value)
-    assert parsed("sst2").label == "sst2", "what is ours needs no package"
+    assert tasks.label(parsed("sst2")) == "sst2", "what is ours needs no package"
     with pytest.raises(InputError, match=f"somebody's entry point: promptzero.tasks mine = {value}: {expected}"):
         parse_task("other", "axes.task", [])
 

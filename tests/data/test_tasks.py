@@ -135,7 +135,7 @@ def test_many_at_once_are_as_one_by_one(kind: str, plain: bool) -> None:
         templater.encode_all(several, labels), zip(several, labels, strict=True), strict=True
     ):
         alone = templater.encode(example, label)
-        for part in ("ids", "eligible", "segments"):
+        for part in ("ids", "perturbable", "segments"):
             assert np.array_equal(getattr(one, part), getattr(alone, part))
         assert (one.answer, one.label) == (alone.answer, alone.label)
 
