@@ -38,7 +38,7 @@ KEPT_IN = {
         f"board/figures/{name}.py"
         for name in ("__init__", "drawing", "figures", "pareto", "rows", "scaling", "stacks", "strips")
     },
-    "peft": {"methods/peft.py"},
+    "peft": {"methods/modules/peft_configs.py"},
     "datasets": {"data/sources/hub.py", "data/sources/repository.py"},
     "pyarrow": {"data/sources/folder.py"},
 }

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from bench.core import files
 from bench.core.settings import InputError, Problem
-from bench.kernels import FORMS, resolve, unavailable
 from bench.kernels.checks import Check, Shape, check
+from bench.kernels.dispatch import resolve
+from bench.kernels.forms import FORMS, unavailable
 from bench.kernels.timing import Timing, copy_bandwidth, measure
 from bench.records import environment
 
@@ -33,7 +34,7 @@ def command(results: Path, device_name: str | None, as_json: bool) -> int:
     forms = [
         resolve(form, device)
         for form in FORMS
-        if unavailable(form, device) is None and (form != "triton" or device.type == "cuda")
+        if unavailable(form, device.type) is None and (form != "triton" or device.type == "cuda")
     ]
     console = Console(soft_wrap=True, stderr=as_json)
     checks = [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from bench.core import files
+from bench.core.accelerators import gpus_possible
 
 if TYPE_CHECKING:
     from bench.data.tasks import Task
@@ -88,17 +91,16 @@ def matrices() -> Listing:
 
 
 def kernels() -> Listing:
-    import torch
+    from bench import kernels
+    from bench.kernels.forms import FORMS, unavailable
 
-    from bench.kernels import FORMS, ascent, noise, swap, unavailable
-
-    here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    forms = [form for form in FORMS if unavailable(form, here) is None]
-    rows = [
-        [module.__name__.rpartition(".")[2], (module.__doc__ or "").splitlines()[0], ", ".join(forms)]
-        for module in (noise, ascent, swap)
-    ]
-    return ["name", "what it is", f"forms that run here ({here.type})"], rows
+    here = "cuda" if gpus_possible() else "cpu"
+    forms = ", ".join(form for form in FORMS if unavailable(form, here) is None)
+    rows: list[list[str]] = []
+    for name in ("noise", "ascent", "swap"):
+        tree = ast.parse(Path(kernels.__path__[0], f"{name}.py").read_text("utf-8"))  # importing it needs torch
+        rows.append([name, (ast.get_docstring(tree) or "").splitlines()[0], forms])
+    return ["name", "what it is", f"forms that run here ({here})"], rows
 
 
 LISTINGS: dict[str, Callable[[], Listing]] = {

@@ -122,10 +122,10 @@ class Session:
         left = launch.pending(cells, self.results)[: how.limit]
         for line in retry.unreadable(self.results, names).values():
             self.say(f"not run: {line}: --retry {retry.UNREADABLE} sets it aside and runs its cell")
+        self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         alone = frozenset(cell.name for cell in left if self.exclusive(cell))
         where = self.where.launch(self.results, alone)
         hosts = where.hosts(max(cell.ranks for cell in left)) if left else {}
-        self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
         if how.dry:
             for request, count in Counter(map(where.request, left)).items():
                 self.say(f"{count} cells: {shlex.join(launch.example(request, hosts, where))}")

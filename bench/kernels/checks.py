@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.kernels import Kernels, ascent, noise, swap
+from bench.kernels import ascent, noise, swap
+from bench.kernels.dispatch import Kernels
 
 Shape = tuple[int, int, int]  # B, T, H
 

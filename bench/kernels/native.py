@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
 import platform
 import re
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -19,16 +17,12 @@ import torch
 from torch import Tensor
 
 from bench.core import files
+from bench.kernels import forms
 from bench.kernels.philox import ROUNDS
 
 SOURCES = Path(__file__).parent / "cpp"
 # no contraction: a fused multiply-add gives other bits; the last two let square roots and choices be vectorised
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
-
-
-def compiler() -> str | None:
-    """`CXX`, else what there is."""
-    return os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
 
 
 @functools.cache
@@ -37,7 +31,7 @@ def library() -> ctypes.CDLL:
 
     OSError or CalledProcessError when the compiler fails; what it says goes to stderr.
     """
-    found = compiler()
+    found = forms.compiler()
     assert found is not None, "resolve() has asked"
     sources = sorted(SOURCES.iterdir())
     command = [*shlex.split(found), *FLAGS, f"-DROUNDS={ROUNDS}", "-pthread", "-shared", "-fPIC"]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.kernels import Kernels, ascent, noise, swap
+from bench.kernels import ascent, noise, swap
 from bench.kernels.checks import Shape
+from bench.kernels.dispatch import Kernels
 
 BEYOND_CACHE = {"cpu": 2**28, "cuda": 2**31}  # bytes of a tensor
 ROUNDS = {"cpu": 9, "cuda": 31}

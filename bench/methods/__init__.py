@@ -1,7 +1,7 @@
 """The methods. Listing a class here is all it takes to add one."""
 
 from bench.methods.adapter import Adapter
-from bench.methods.base import Attachment, Method, Recipe
+from bench.methods.base import Method, Recipe
 from bench.methods.bitfit import BitFit
 from bench.methods.compacter import Compacter
 from bench.methods.deep_prompts import DeepPrompts
@@ -14,7 +14,7 @@ from bench.methods.peft import Peft
 from bench.methods.prefix_tuning import PrefixTuning
 from bench.methods.prompt_tuning import PromptTuning
 
-__all__ = ["METHODS", "Attachment", "Method", "Recipe"]
+__all__ = ["METHODS", "Method", "Recipe"]
 
 METHODS: dict[str, type[Method]] = {
     method.model_fields["kind"].get_default(): method

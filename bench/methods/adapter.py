@@ -1,14 +1,18 @@
 """Houlsby and Pfeiffer adapters, and AdapterDrop (arXiv 1902.00751, 2005.00247, 2010.11918)."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from bench.methods.adapters import Bottleneck, behind_both, behind_layer
-from bench.methods.base import Attachment, Method, Recipe
+from bench.methods.base import Method, Recipe
 from bench.models.backbones import Backbone
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class Adapter(Method):
@@ -33,6 +37,9 @@ class Adapter(Method):
         return f"drop is {self.drop}, but the backbone has {backbone.layers} layers"
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        from bench.methods.modules.adapters import Bottleneck, behind_both, behind_layer
+        from bench.methods.modules.attachment import Attachment
+
         houlsby = self.placement == "houlsby"
         activation = self.activation or ("swish" if houlsby else "relu")
         bottleneck = max(1, stack.hidden // self.reduction)

@@ -1,18 +1,22 @@
-"""What a method is: settings that attach something to a frozen Stack and say from where up a backward is needed."""
+"""What a method is: settings that attach something to a frozen Stack and say from where up a backward is needed.
+
+Settings are read without torch: what is attached is imported when it is attached.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch import nn
 
 from bench.core.settings import Settings, departures, short
 from bench.models.backbones import Backbone
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -33,16 +37,6 @@ class Recipe(Settings):
     def rate(self, of_backbone: bool) -> float:
         """The learning rate of the backbone's own parameters, or of what the method and the head added."""
         return (self.backbone_learning_rate if of_backbone else None) or self.learning_rate
-
-
-@dataclass
-class Attachment:
-    """What a method added: edits with their own parameters, and the lowest depth that needs a backward."""
-
-    first_trainable_depth: int  # EMBEDDINGS, 0..L-1, or L when only the head trains
-    edits: nn.ModuleList = field(default_factory=nn.ModuleList)
-    shared: nn.ModuleList = field(default_factory=nn.ModuleList)  # frozen, with buffers that several layers read
-    together: list[nn.Module] = field(default_factory=list[nn.Module])  # that read weights of parts they do not call
 
 
 class Method(Settings):

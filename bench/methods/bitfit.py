@@ -1,11 +1,16 @@
 """BitFit: the bias vectors alone (Ben Zaken et al. 2022, arXiv 2106.10199)."""
 
-from typing import Literal
+from __future__ import annotations
 
-from bench.methods.base import Attachment, Method, Recipe
+from typing import TYPE_CHECKING, Literal
+
+from bench.methods.base import Method, Recipe
 from bench.models.backbones import NO_BIASES, Backbone
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class BitFit(Method):
@@ -24,6 +29,8 @@ class BitFit(Method):
         return f"bitfit trains biases, and {backbone.name} ({backbone.model_type}) has none"
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        from bench.methods.modules.attachment import Attachment
+
         for name, parameter in stack.parameters_without_lm_head():
             parameter.requires_grad_(name.endswith("bias"))
         return Attachment(stack.first_trainable_depth())

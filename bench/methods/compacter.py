@@ -1,16 +1,17 @@
 """Compacter: adapters whose maps are low-rank PHM layers (Mahabadi et al. 2021, arXiv 2106.04647)."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import Field
-from torch import nn
 
-from bench.methods.adapters import ACTIVATIONS, behind_both, behind_feed_forward
-from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.phm import Phm
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+from bench.methods.base import Method, Recipe
+
+if TYPE_CHECKING:
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class Compacter(Method):
@@ -30,6 +31,13 @@ class Compacter(Method):
     recipe: Recipe = Recipe(learning_rate=3e-3)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        import torch
+        from torch import nn
+
+        from bench.methods.modules.adapters import ACTIVATIONS, behind_both, behind_feed_forward
+        from bench.methods.modules.attachment import Attachment
+        from bench.methods.modules.phm import Phm
+
         hidden, n = stack.hidden, self.phm_dimension
         bottleneck = max(1, hidden // self.reduction // n) * n  # which n must divide
         rule = nn.Parameter(torch.randn(n, n, n) * 1e-4)

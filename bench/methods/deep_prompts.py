@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
-from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.prompt_encoders import SoftPrompt, in_front, rows_in_front
-from bench.models.stack import EMBEDDINGS, Flow, Stack, Stream
-from bench.models.vocabulary import Vocabulary
+from bench.methods.base import Method, Recipe
 
 if TYPE_CHECKING:
-    from bench.models.stack.flop_counting import Products
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class DeepPrompts(Method):
@@ -32,29 +28,9 @@ class DeepPrompts(Method):
     recipe: Recipe = Recipe(learning_rate=5e-3)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        from bench.methods.modules.attachment import Attachment
+        from bench.methods.modules.deep_prompts import EachLayer
+        from bench.methods.modules.prompt_encoders import SoftPrompt
+
         prompts = [SoftPrompt.normal(self.length, stack.hidden, self.scale) for _ in stack.layers]
-        return Attachment(0, nn.ModuleList([EachLayer(prompts)]))
-
-
-class EachLayer(nn.Module):
-    """An Edit: before layer 0 the first prompt goes in front, before every other its own takes the old one's place."""
-
-    def __init__(self, prompts: list[SoftPrompt]):
-        super().__init__()
-        self.prompts = nn.ModuleList(prompts)
-
-    def forward(self, depth: int, stream: Stream) -> Stream:
-        if depth == EMBEDDINGS:
-            return stream
-        prompt = self.prompts[depth](stream)
-        if depth == 0:
-            return in_front(prompt, stream)
-        return stream._replace(states=torch.cat([prompt.to(stream.states.dtype), stream.text], 1))
-
-    def count(self, products: Products, depth: int, flow: Flow) -> Flow:
-        if depth == EMBEDDINGS:
-            return flow
-        prompt = self.prompts[depth].count(products, flow)  # pyright: ignore -- a SoftPrompt
-        if depth == 0:
-            return rows_in_front(prompt, flow)
-        return replace(flow, tracked=flow.tracked or prompt.tracked)
+        return Attachment(0, [EachLayer(prompts)])

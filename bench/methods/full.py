@@ -1,10 +1,16 @@
 """Full tuning: every weight of the backbone."""
 
-from typing import Literal
+from __future__ import annotations
 
-from bench.methods.base import Attachment, Method, Recipe
-from bench.models.stack import EMBEDDINGS, Stack
-from bench.models.vocabulary import Vocabulary
+from typing import TYPE_CHECKING, Literal
+
+from bench.methods.base import Method, Recipe
+from bench.models.backbones import EMBEDDINGS
+
+if TYPE_CHECKING:
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class Full(Method):
@@ -15,5 +21,7 @@ class Full(Method):
     recipe: Recipe = Recipe(learning_rate=2e-5, weight_decay=0.1)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        from bench.methods.modules.attachment import Attachment
+
         stack.requires_grad_(True)
         return Attachment(EMBEDDINGS)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
-from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.phm import Phm
-from bench.methods.prompt_encoders import Insert, sentence
+from bench.methods.base import Method, Recipe
 from bench.models.backbones import Backbone
-from bench.models.stack import Flow, Rows, Stack, Stream
-from bench.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bench.models.stack.flop_counting import Products
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class Idpg(Method):
@@ -42,27 +39,9 @@ class Idpg(Method):
         return f"bottleneck is {self.bottleneck}, expected a multiple of phm_dimension {self.phm_dimension}"
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        return Attachment(0, nn.ModuleList([Insert(Generator(self, stack), 0)]))
+        from bench.methods.modules.attachment import Attachment
+        from bench.methods.modules.idpg import Generator
+        from bench.methods.modules.prompt_encoders import Insert
 
-
-class Generator(nn.Module):
-    """[B, P, H] from the text before layer 0."""
-
-    def __init__(self, method: Idpg, stack: Stack):
-        super().__init__()
-        self.frozen = (stack,)  # in a tuple: it is no part of this module
-        sizes = [(stack.hidden, method.bottleneck), (method.bottleneck, method.length * stack.hidden)]
-        phm = method.generator == "phm"
-        maps = [Phm(*size, method.phm_dimension) if phm else nn.Linear(*size) for size in sizes]
-        self.generate = nn.Sequential(maps[0], nn.GELU(), maps[1], nn.Unflatten(1, (method.length, -1)))
-
-    def forward(self, stream: Stream) -> Tensor:
-        (stack,) = self.frozen
-        encoded = stack.walk(stream, ())
-        return self.generate(stack.final_norm(sentence(encoded, stack.causal)))
-
-    def count(self, products: Products, flow: Flow) -> Rows:
-        encoded = products.walk(flow, ())
-        read = products.final_norm(Rows(flow.examples, products.hidden, encoded.tracked))
-        made = products.chain(list(self.generate)[:3], read)
-        return Rows(made.length * made.features // products.hidden, products.hidden, made.tracked)
+        phm = self.phm_dimension if self.generator == "phm" else None
+        return Attachment(0, [Insert(Generator(stack, self.length, self.bottleneck, phm), 0)])

@@ -1,15 +1,20 @@
 """LPT: a generated prompt before a middle layer (Liu et al. 2022, arXiv 2210.11292)."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import nn
 
-from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.prompt_encoders import Insert, Naive, Pooling, SoftPrompt, hidden_dropout
+from bench.methods.base import Method, Recipe
 from bench.models.backbones import Backbone, check_depth
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class LatePrompt(Method):
@@ -32,9 +37,14 @@ class LatePrompt(Method):
         return check_depth(self.depth, backbone.layers)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        return Attachment(self.depth, nn.ModuleList([Insert(self.prompt(stack), self.depth)]))
+        from bench.methods.modules.attachment import Attachment
+        from bench.methods.modules.prompt_encoders import Insert
+
+        return Attachment(self.depth, [Insert(self.prompt(stack), self.depth)])
 
     def prompt(self, stack: Stack) -> nn.Module:
+        from bench.methods.modules.prompt_encoders import Naive, Pooling, SoftPrompt, hidden_dropout
+
         shape = (self.length, stack.hidden, self.bottleneck, hidden_dropout(stack))
         match self.generator:
             case "none":

@@ -1,10 +1,15 @@
 """Linear probe: a linear head on the frozen backbone, and nothing else."""
 
-from typing import Literal
+from __future__ import annotations
 
-from bench.methods.base import Attachment, Method, Recipe
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+from typing import TYPE_CHECKING, Literal
+
+from bench.methods.base import Method, Recipe
+
+if TYPE_CHECKING:
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class LinearProbe(Method):
@@ -17,4 +22,6 @@ class LinearProbe(Method):
     recipe: Recipe = Recipe(learning_rate=1e-3)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
+        from bench.methods.modules.attachment import Attachment
+
         return Attachment(len(stack.layers))

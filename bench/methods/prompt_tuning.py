@@ -1,15 +1,19 @@
 """Prompt tuning: free vectors in front of the input (Lester et al. 2021, arXiv 2104.08691)."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
-from bench.methods.base import Attachment, Method, Recipe
-from bench.methods.prompt_encoders import Insert, SoftPrompt
-from bench.models.stack import Stack
-from bench.models.vocabulary import Vocabulary
+from bench.methods.base import Method, Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.methods.modules.attachment import Attachment
+    from bench.models.stack import Stack
+    from bench.models.vocabulary import Vocabulary
 
 
 class PromptTuning(Method):
@@ -29,10 +33,15 @@ class PromptTuning(Method):
     recipe: Recipe = Recipe(learning_rate=5e-3)
 
     def attach(self, stack: Stack, vocabulary: Vocabulary) -> Attachment:
-        return Attachment(0, nn.ModuleList([Insert(SoftPrompt(self.start(stack, vocabulary)), 0)]))
+        from bench.methods.modules.attachment import Attachment
+        from bench.methods.modules.prompt_encoders import Insert, SoftPrompt
+
+        return Attachment(0, [Insert(SoftPrompt(self.start(stack, vocabulary)), 0)])
 
     def start(self, stack: Stack, vocabulary: Vocabulary) -> Tensor:
         """[P, H]. A class word of several tokens begins as their mean; what words do not fill, frequent words do."""
+        import torch
+
         if self.init == "random":
             return torch.randn(self.length, stack.hidden) * self.scale
         words = vocabulary.classes[: self.length] if self.init == "class_labels" else []

@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.methods import Attachment
+from bench.methods.modules.attachment import Attachment
+from bench.models.backbones import EMBEDDINGS
 from bench.models.forward_passes import ForwardPass, with_text
-from bench.models.heads import Head
-from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix, Edit, Stack
+from bench.models.head_modules import Head
+from bench.models.stack import Batch, CachedPrefix, Edit, Stack
 
 SCALE = 2.0**10  # of the loss where fp16 gradients are taken
 
@@ -36,8 +37,8 @@ class TunedModel(nn.Module):
         """`own`: the `id` of each parameter that the stack had before the method came."""
         super().__init__()
         stack.checkpointing = checkpointing
-        self.stack, self.edits, self.head = stack, attachment.edits, head
-        self.shared = attachment.shared
+        self.stack, self.edits, self.head = stack, nn.ModuleList(attachment.edits), head
+        self.shared = nn.ModuleList(attachment.shared)
         self.first_trainable_depth = attachment.first_trainable_depth
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout

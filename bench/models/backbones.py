@@ -44,6 +44,8 @@ FORMS = {"gpt2": "causal", "llama": "causal", "opt": "causal", "t5": "encoder_de
 NO_FLASH = {"deberta-v2", "t5"}  # model types whose attention flash-attn cannot do
 NO_BIASES = {"gemma", "llama", "mistral", "qwen3", "t5"}  # model types with no bias vector in their usual form
 
+EMBEDDINGS = -1  # the depth of the word embeddings, below layer 0
+
 
 class Backbone(Settings):
     name: str

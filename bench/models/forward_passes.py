@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix, Edit, Stream
+from bench.models.stack import Batch, CachedPrefix, Edit, Stream
 
 
 class Perturbation(Protocol):
@@ -71,18 +71,6 @@ class ForwardPass:
     @property
     def repeated_prefix(self) -> CachedPrefix | None:
         return None if self.cached_prefix is None else self.cached_prefix.repeated(len(self.views))
-
-
-class PassCost(NamedTuple):
-    """A part of what a step costs: a batch on its way through the layers."""
-
-    start: int = EMBEDDINGS  # the depth it begins at
-    stop: int | None = None  # without a backward to this depth; None: to the loss and back
-    views: int = 1  # rows are so many times those of the batch
-    times: int = 1
-    gradient_from: int | None = None  # the depth that the backward goes down to; None: the method's first trainable
-    text_from: int | None = None  # the depth at which the text itself gets a gradient
-    weights: bool = True  # whether the weights get theirs
 
 
 @dataclass(frozen=True)

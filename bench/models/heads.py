@@ -7,17 +7,13 @@ words. Linear is the form of P-tuning v2 and IDPG: a new linear layer on the pla
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
-
 from bench.core.settings import Settings
-from bench.models.stack import Batch, Flow, Rows, Stack, Stream
 
 if TYPE_CHECKING:
-    from bench.models.stack.flop_counting import Products
+    from bench.models.head_modules import Head
+    from bench.models.stack import Stack
 
 
 class AnswerWords(Settings):
@@ -29,6 +25,8 @@ class AnswerWords(Settings):
         return "answer words" if self.loss == "vocabulary" else "answer words (loss over them)"
 
     def build(self, stack: Stack, answer_ids: list[int]) -> Head:
+        from bench.models.head_modules import AnswerWordsHead
+
         return AnswerWordsHead(answer_ids, restricted=self.loss == "answer_words")
 
 
@@ -42,97 +40,11 @@ class Linear(Settings):
         return "linear" if self.pooling is None else f"linear on {self.pooling}"
 
     def build(self, stack: Stack, answer_ids: list[int]) -> Head:
+        from bench.models.head_modules import LinearHead
+
         pooling = {"masked": "first", "causal": "last", "encoder_decoder": "answer"}[stack.form]
         return LinearHead(stack.hidden, len(answer_ids), self.pooling or pooling)
 
 
 HEADS: dict[str, type[AnswerWords | Linear]] = {"answer_words": AnswerWords, "linear": Linear}
 HeadSettings = AnswerWords | Linear
-
-
-class Head(nn.Module, ABC):
-    """`logits` are what the loss is taken over; `scores` [B, C] are what is predicted from."""
-
-    reads_vocabulary: bool = False  # through the backbone's LM head
-
-    @abstractmethod
-    def position(self, stack: Stack, batch: Batch) -> Tensor | None:
-        """[B]: the position of the text that `logits` reads; None: all."""
-
-    @abstractmethod
-    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
-        """From what leaves the last layer at `position`."""
-
-    @abstractmethod
-    def count(self, products: Products, flow: Flow) -> Rows:
-        """As `logits`, of shapes."""
-
-    def targets(self, batch: Batch) -> Tensor:
-        """[B]: the index into `logits` of each example's class."""
-        return batch.labels
-
-    def scores(self, logits: Tensor) -> Tensor:
-        return logits
-
-
-class AnswerWordsHead(Head):
-    reads_vocabulary = True
-
-    def __init__(self, answer_ids: list[int], restricted: bool):
-        super().__init__()
-        self.restricted = restricted
-        self.register_buffer("answer_ids", torch.tensor(answer_ids), persistent=False)
-
-    def position(self, stack: Stack, batch: Batch) -> Tensor | None:
-        return stack.answer_position(batch)
-
-    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
-        """[B, V], or [B, C] when the loss is over the answer words."""
-        logits = stack.vocabulary_logits(stack.answer(stream))
-        return logits[:, self.ids] if self.restricted else logits
-
-    def count(self, products: Products, flow: Flow) -> Rows:
-        return products.vocabulary_logits(products.answer(flow))
-
-    @property
-    def ids(self) -> Tensor:
-        return self.get_buffer("answer_ids")
-
-    def targets(self, batch: Batch) -> Tensor:
-        return batch.labels if self.restricted else self.ids[batch.labels]
-
-    def scores(self, logits: Tensor) -> Tensor:
-        return logits if self.restricted else logits[:, self.ids]
-
-
-class LinearHead(Head):
-    def __init__(self, hidden: int, classes: int, pooling: str):
-        super().__init__()
-        self.pooling = pooling
-        self.linear = nn.Linear(hidden, classes)
-
-    def position(self, stack: Stack, batch: Batch) -> Tensor | None:
-        if self.pooling == "mean":
-            return None
-        if self.pooling == "answer":
-            return stack.answer_position(batch)
-        last = batch.text_mask.sum(1) - 1
-        return last if self.pooling == "last" else torch.zeros_like(last)
-
-    def logits(self, stack: Stack, stream: Stream, batch: Batch) -> Tensor:
-        """[B, C], from the text's states only: prompts are not pooled."""
-        if self.pooling == "mean":
-            mask = batch.text_mask[..., None]
-            states = stack.final_norm(stream.text)
-            pooled = (states * mask).sum(1) / mask.sum(1)
-        elif self.pooling == "answer":
-            pooled = stack.answer(stream)
-        else:
-            pooled = stack.final_norm(stream.text[:, 0])
-        return self.linear(pooled)
-
-    def count(self, products: Products, flow: Flow) -> Rows:
-        if self.pooling == "answer":
-            return products.apply(self.linear, products.answer(flow))
-        read = products.final_norm(Rows(flow.examples, products.hidden, flow.tracked))
-        return products.apply(self.linear, read)

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 
 from bench.methods.tuned_model import TunedModel
-from bench.models.forward_passes import ForwardPass, PassCost
-from bench.models.stack import EMBEDDINGS, Batch, Flow
+from bench.models.backbones import EMBEDDINGS
+from bench.models.forward_passes import ForwardPass
+from bench.models.pass_cost import PassCost
+from bench.models.stack import Batch, Flow
 from bench.models.stack.family_flops import products
 from bench.models.stack.flop_counting import Products
 from bench.models.stack.operation_counter import OperationCounter, Operations

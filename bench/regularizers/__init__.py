@@ -8,13 +8,12 @@ from typing import Any
 
 from bench.regularizers.attack import Attack
 from bench.regularizers.attack_text import TextAttack
-from bench.regularizers.base import Perturber, Regularizer, Run
+from bench.regularizers.base import Regularizer
 from bench.regularizers.noise import Noise
 from bench.regularizers.noise_text import TextNoise
 from bench.regularizers.none import NoRegularizer
-from bench.regularizers.rewriting import Rewriting
 
-__all__ = ["REGULARIZERS", "SPACES", "Perturber", "Regularizer", "Rewriting", "Run", "class_of", "kinds_in"]
+__all__ = ["REGULARIZERS", "SPACES", "Regularizer", "class_of", "kinds_in"]
 
 REGULARIZERS: tuple[type[Regularizer], ...] = (NoRegularizer, Noise, TextNoise, Attack, TextAttack)
 SPACES = ("embeddings", "text")

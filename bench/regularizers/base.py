@@ -7,51 +7,21 @@ words, never on prompts, padding, special or template tokens, and never at evalu
 
 from __future__ import annotations
 
-import functools
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from bench.core.settings import Settings, departures
-from bench.data.templates import Templater
-from bench.kernels import Kernels, resolve
-from bench.methods.tuned_model import TunedModel
-from bench.models.backbones import Backbone, check_depth
-from bench.models.forward_passes import BatchView, ForwardPass, PassCost, Perturbation
-from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix
-from bench.models.stack.stack import UNLIMITED
-from bench.models.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a regularizer is put on."""
-
-    tuned: TunedModel  # the bare module, not the engine
-    vocabulary: Vocabulary
-    form: str = "auto"  # of the kernels
-    max_length: int = UNLIMITED  # tokens of an example
-    templater: Templater | None = None  # None: there are no texts, only tokens
-    texts: Sequence[tuple[str, ...]] = ()  # of the training examples
-
-    @functools.cached_property
-    def kernels(self) -> Kernels:
-        """Resolved once, and not for what uses none."""
-        return resolve(self.form, self.tuned.stack.word_embeddings.weight.device)
+from bench.models.backbones import EMBEDDINGS, Backbone, check_depth
+from bench.models.pass_cost import PassCost
 
 
 class Regularizer(Settings):
-    """A member of the regularizer axis. Subclasses add a literal `kind` and `space`, their settings, and `on`."""
+    """A member of the regularizer axis. Subclasses add a literal `kind` and `space`, and their settings."""
 
     space: Literal["embeddings", "text"] | None = None
     refreshes: ClassVar[bool] = False  # perturbs the training examples once an epoch, all of them together
     kind: str
-
-    @abstractmethod
-    def on(self, run: Run) -> Perturber: ...
 
     @property
     def passes(self) -> int:
@@ -106,26 +76,6 @@ class Regularizer(Settings):
         return total
 
 
-class Perturber(ABC):
-    """A regularizer on one model for one run."""
-
-    def __init__(self, run: Run):
-        self.run, self.tuned, self.vocabulary = run, run.tuned, run.vocabulary
-
-    @property
-    def kernels(self) -> Kernels:
-        return self.run.kernels
-
-    @property
-    def form(self) -> str | None:
-        """Of the kernels, where any was used."""
-        return self.kernels.form if "kernels" in vars(self.run) else None
-
-    @abstractmethod
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
-        """What `batch` is trained on. Each pass is taken after the backward of the one before."""
-
-
 class TwoViews(Regularizer):
     """Trains on the clean and on a perturbed view of each batch.
 
@@ -147,14 +97,6 @@ class TwoViews(Regularizer):
     @property
     def differs_at(self) -> int | None:
         return EMBEDDINGS
-
-    def views(
-        self, batch: Batch, words: Batch, perturbation: Perturbation | None = None, below: CachedPrefix | None = None
-    ) -> ForwardPass:
-        """Clean and perturbed in one pass; `words` is the batch with the perturbed view's words."""
-        perturbed = BatchView(words, self.weight, self.loss, perturbation)
-        clean = (BatchView(batch, self.clean_weight),) if self.clean_weight else ()
-        return ForwardPass((*clean, perturbed), below)
 
     def walks(self, first: int, shared: bool = True) -> list[PassCost]:
         return [PassCost(views=2 if self.clean_weight else 1)]

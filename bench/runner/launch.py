@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import random
 import shlex
 import socket
@@ -28,6 +27,7 @@ from bench.cluster.leases import Leases
 from bench.cluster.process_group import HERE, ProcessGroup
 from bench.cluster.slots import Allocation, SlotPool, SlotRequest
 from bench.cluster.timeouts import Timeouts
+from bench.core.accelerators import gpus_possible
 from bench.core.settings import InputError, Problem
 from bench.matrix.cell import Cell
 from bench.records import store
@@ -120,10 +120,12 @@ def _port(here: bool, taken: set[int]) -> int:
 
 
 def _gpus() -> int:
+    """Of this machine. torch, which takes seconds to import, is asked only where there may be any."""
+    if not gpus_possible():
+        return 0
     import torch
 
-    wanted = os.environ.get("DS_ACCELERATOR", "cuda") == "cuda"
-    return torch.cuda.device_count() if wanted and torch.cuda.is_available() else 0
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def pending(cells: Iterable[Cell], results: Path) -> list[Cell]:

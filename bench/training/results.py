@@ -8,7 +8,7 @@ from bench.data import metrics
 from bench.data.splits import Splits
 from bench.matrix.cell import Cell
 from bench.methods.tuned_model import TunedModel
-from bench.models.stack import EMBEDDINGS
+from bench.models.backbones import EMBEDDINGS
 from bench.profiler import PhaseClock, StepClock
 from bench.profiler.clock import quantiles
 from bench.profiler.efficiency import efficiency

@@ -21,7 +21,7 @@ from bench.profiler.flops import followed
 from bench.records import environment
 from bench.records.record import Point, Record, Surfaces
 from bench.records.store import now
-from bench.regularizers import Rewriting, Run
+from bench.regularizers.perturbers import Rewriting, Run, perturber_of
 from bench.training.early_stopping import Selection
 from bench.training.engine import Engine, World
 from bench.training.evaluation import Outcomes, outcomes
@@ -127,7 +127,7 @@ class _Run:
         self.followed = 0  # the step whose memory is measured
         texts = [example.texts for example in encodings.splits.train]
         run = Run(engine.tuned, encodings.vocabulary, cell.kernels, cell.max_length, encodings.templater, texts)
-        self.perturber = cell.regularizer.on(run)
+        self.perturber = perturber_of(cell.regularizer, run)
 
     def train(self) -> None:
         cell = self.cell

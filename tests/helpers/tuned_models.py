@@ -21,7 +21,8 @@ from bench.models.heads import HEADS, AnswerWords, Linear
 from bench.models.stack import Batch
 from bench.models.stack.families import build
 from bench.models.vocabulary import Vocabulary
-from bench.regularizers import Perturber, Regularizer, Rewriting, Run
+from bench.regularizers import Regularizer
+from bench.regularizers.perturbers import Perturber, Rewriting, Run, perturber_of
 from bench.training.setup import Encodings
 
 
@@ -89,7 +90,7 @@ def regularizer_of(settings: dict) -> Regularizer:
 
 
 def perturber(model: TunedModel, settings: dict) -> Perturber:
-    return regularizer_of(settings).on(Run(model, VOCABULARY))
+    return perturber_of(regularizer_of(settings), Run(model, VOCABULARY))
 
 
 def passes(model: TunedModel, batch: Batch, settings: dict) -> Iterator[ForwardPass]:

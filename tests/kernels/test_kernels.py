@@ -19,9 +19,11 @@ from places import HELPERS
 
 from bench.cli import kernels as kernels_command
 from bench.core.settings import InputError
-from bench.kernels import FORMS, Kernels, checks, native, resolve, swap, timing
+from bench.kernels import checks, forms, native, swap, timing
 from bench.kernels.ascent import length
 from bench.kernels.checks import MASKS, Case, Shape, check, check_ascent, check_noise, check_swap
+from bench.kernels.dispatch import Kernels, resolve
+from bench.kernels.forms import FORMS
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
@@ -233,7 +235,7 @@ def test_nearest_is_never_the_token_itself_nor_forbidden(monkeypatch: pytest.Mon
 
 def test_what_cannot_run_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(native, "compiler", lambda: None)
+    monkeypatch.setattr(forms, "compiler", lambda: None)
     for form, device, words in (
         ("fast", CPU, "expected one of auto, compiled, reference, triton"),
         ("compiled", GPU, "found device cuda, expected cpu"),
@@ -247,7 +249,7 @@ def test_what_cannot_run_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch)
 
 def test_auto_is_compiled_on_a_cpu_that_has_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("auto", CPU).form == "compiled"
-    monkeypatch.setattr(native, "compiler", lambda: None)
+    monkeypatch.setattr(forms, "compiler", lambda: None)
     assert resolve("auto", CPU).form == "reference"
 
 
@@ -279,8 +281,8 @@ def test_bench_kernels_checks_times_and_records(
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((tmp_path / "kernels" / "cpu.json").read_text())
     assert told["checks"]["right"] > 0 and not told["checks"]["wrong"] and told["environment"]["versions"]["torch"]
-    forms = {(one["operation"], one["form"]) for one in told["timings"]}
-    assert forms >= {("noise gaussian", "eager")} | {(o, f) for o in ("ascent l2", "swap") for f in FORMS[:2]}, forms
+    measured = {(one["operation"], one["form"]) for one in told["timings"]}
+    assert measured >= {("noise gaussian", "eager")} | {(o, f) for o in ("ascent l2", "swap") for f in FORMS[:2]}, forms
     assert all(one["milliseconds"] > 0 for one in told["timings"])
 
     monkeypatch.setattr(native, "call", lambda *arguments: None)

@@ -21,9 +21,9 @@ from transformers import (
 )
 from tuned_models import VOCABULARY, method_of, tuned
 
-from bench.methods.adapters import Bottleneck
-from bench.methods.phm import Phm
-from bench.methods.prompt_encoders import in_front
+from bench.methods.modules.adapters import Bottleneck
+from bench.methods.modules.phm import Phm
+from bench.methods.modules.prompt_encoders import in_front
 from bench.methods.tuned_model import TunedModel
 from bench.models.heads import AnswerWords, Linear
 from bench.models.stack import Batch

@@ -9,7 +9,7 @@ import torch
 from tiny_models import HIDDEN, batch_for, tiny
 from torch import nn
 
-from bench.methods.prompt_encoders import Insert, Naive, SoftPrompt, adaptive_pool
+from bench.methods.modules.prompt_encoders import Insert, Naive, SoftPrompt, adaptive_pool
 from bench.models.stack import Stream
 from bench.models.stack.families import build
 

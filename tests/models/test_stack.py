@@ -10,9 +10,9 @@ import torch
 from tiny_models import DEBERTA, ENCODER, HIDDEN, LAYERS, MODELS, batch_for, follow_backwards, own_forward, tiny
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from bench.methods.prompt_encoders import Insert, SoftPrompt
-from bench.models.backbones import FAMILIES, FORMS, parse
-from bench.models.stack import EMBEDDINGS, Batch, Stack
+from bench.methods.modules.prompt_encoders import Insert, SoftPrompt
+from bench.models.backbones import EMBEDDINGS, FAMILIES, FORMS, parse
+from bench.models.stack import Batch, Stack
 from bench.models.stack.families import STACKS, build, load
 
 

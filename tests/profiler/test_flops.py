@@ -26,8 +26,9 @@ from tuned_models import (
 )
 
 from bench.methods.tuned_model import TunedModel
+from bench.models.backbones import EMBEDDINGS
 from bench.models.heads import HEADS, AnswerWords
-from bench.models.stack import EMBEDDINGS, families
+from bench.models.stack import families
 from bench.models.stack.operation_counter import Operations
 from bench.profiler.flops import Flops
 

@@ -116,7 +116,7 @@ def test_every_comparison_is_flagged_and_no_score_lacks_one() -> None:
 
 def test_what_is_called_the_same_protocol_is() -> None:
     """Parameters of LPT's generator, which follow from its shape. No score is: of none the whole protocol is known."""
-    from bench.methods.prompt_encoders import Naive
+    from bench.methods.modules.prompt_encoders import Naive
 
     same = [figure for figure in FIGURES for one in figure.compare if one.same_protocol]
     assert {(figure.key, figure.method, figure.printed) for figure in same} == {

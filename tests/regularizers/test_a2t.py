@@ -15,11 +15,12 @@ from bench.checks.preflight.verdicts import same
 from bench.core.settings import InputError
 from bench.data.batches import collate
 from bench.models import toy
-from bench.regularizers import Run, a2t
+from bench.regularizers import attack_text
+from bench.regularizers.perturbers import Run, a2t
 from bench.training.setup import prepare
 
 A2T = {"kind": "attack", "space": "text", "attacker": "a2t"}
-INSTALLED = a2t.missing() is None
+INSTALLED = attack_text.missing() is None
 
 
 class Small(a2t.A2t):
@@ -71,14 +72,14 @@ def test_its_settings_are_its_own(expand: Expand) -> None:
 
 
 def test_it_is_not_for_zero3_on_several_ranks(expand: Expand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(a2t, "missing", lambda: None)
+    monkeypatch.setattr(attack_text, "missing", lambda: None)
     with pytest.raises(InputError, match="other numbers of passes on each rank, which ZeRO-3 cannot"):
         expand({"regularizer": [A2T], "zero": ["zero3"], "ranks": [2]})
     assert len(expand({"regularizer": [A2T], "zero": ["zero3", "zero2"], "ranks": [1]})) == 2
 
 
 def test_preflight_checks_it_on_tokens(expand: Expand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(a2t, "missing", lambda: None)
+    monkeypatch.setattr(attack_text, "missing", lambda: None)
     (probe,) = probes(expand({"regularizer": [A2T]}))
     plain, again = (measure(model(probe.cell), probe.cell, torch.device("cpu"), torch.float32) for _ in range(2))
     assert same(plain, again)

@@ -15,11 +15,12 @@ from tuned_models import passes, perturber, regularizer_of, tuned
 from bench.core.settings import InputError
 from bench.kernels.ascent import length
 from bench.methods.tuned_model import TunedModel, symmetric_kl
+from bench.models.backbones import EMBEDDINGS
 from bench.models.forward_passes import BatchView, ForwardPass, Shift, with_text
 from bench.models.heads import AnswerWords
-from bench.models.stack import EMBEDDINGS, Batch, Stream
+from bench.models.stack import Batch, Stream
 from bench.models.stack.families import build
-from bench.regularizers.noise_text import OPERATIONS, Words
+from bench.regularizers.perturbers.noise_text import OPERATIONS, Words
 
 PROMPT = {"kind": "prompt_tuning", "length": 3}
 TOKENS = Words(torch.arange(5, VOCABULARY), pad=0, mask=4, longest=100)

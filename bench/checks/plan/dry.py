@@ -19,7 +19,7 @@ from bench.methods.tuned_model import TunedModel
 from bench.models.forward_passes import ForwardPass
 from bench.models.stack import Batch, CachedPrefix, Stream
 from bench.profiler import Ledger
-from bench.regularizers import Rewriting, Run
+from bench.regularizers.perturbers import Rewriting, Run, perturber_of
 from bench.training.engine import Engine, World, restore
 from bench.training.feature_cache.cache import common_depth
 from bench.training.loader import Loaded
@@ -84,7 +84,7 @@ def _steps(cell: Cell, engine: Engine, encodings: Encodings, tests: list[Encoded
 
 def _passes(cell: Cell, tuned: TunedModel, encodings: Encodings, batches: list[Loaded]) -> Iterator[ForwardPass]:
     """Of every micro-batch of one step."""
-    perturber = cell.regularizer.on(Run(tuned, encodings.vocabulary, "reference", cell.max_length))
+    perturber = perturber_of(cell.regularizer, Run(tuned, encodings.vocabulary, "reference", cell.max_length))
     for batch, below, _ in batches:
         if isinstance(perturber, Rewriting):
             perturber.keep(dict.fromkeys(batch.example_ids.tolist(), encodings.train[0]))

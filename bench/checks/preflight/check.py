@@ -19,7 +19,7 @@ from bench.models.stack import Batch
 from bench.models.stack.tiny import FIRST_WORD, VOCABULARY, tiny
 from bench.models.vocabulary import Vocabulary
 from bench.profiler import PhaseClock
-from bench.regularizers import Rewriting, Run
+from bench.regularizers.perturbers import Rewriting, Run, perturber_of
 from bench.training.engine import DTYPES, Engine, World
 from bench.training.setup import assemble
 
@@ -93,7 +93,7 @@ def batches(probe: Cell, rank: int, device: torch.device) -> Iterator[Batch]:
 
 def passes(tuned: TunedModel, probe: Cell, rank: int, device: torch.device) -> Iterator[ForwardPass]:
     """What one rank trains on."""
-    perturber = probe.regularizer.on(Run(tuned, words(probe), probe.kernels))
+    perturber = perturber_of(probe.regularizer, Run(tuned, words(probe), probe.kernels))
     if isinstance(perturber, Rewriting):
         for batch in batches(probe, rank, device):
             perturber.keep(perturber.rewrite(batch))

@@ -3,10 +3,9 @@
 from bench.models.stack.gathering import whole
 from bench.models.stack.operation_counter import Flow, Rows
 from bench.models.stack.stack import AdapterSite, Stack
-from bench.models.stack.stream import EMBEDDINGS, Batch, CachedPrefix, Edit, Prefix, Stream, at
+from bench.models.stack.stream import Batch, CachedPrefix, Edit, Prefix, Stream, at
 
 __all__ = [
-    "EMBEDDINGS",
     "Batch",
     "CachedPrefix",
     "Edit",

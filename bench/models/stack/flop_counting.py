@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from bench.models.backbones import EMBEDDINGS
 from bench.models.stack.last_layer import DENSE
 from bench.models.stack.operation_counter import Flow, OperationCounter, Rows, own_parameters, shape
 from bench.models.stack.peft_flops import count_tuner, is_tuner
 from bench.models.stack.stack import Stack
-from bench.models.stack.stream import EMBEDDINGS
 
 Modules = Sequence[nn.Module]
 

@@ -1,6 +1,6 @@
 """The one mechanism: a backbone is a Stack, what flows up it is a Stream, a method edits the Stream.
 
-    words -> place (positions, norm) -> layers 0..L-1 -> finish -> head
+    word embeddings -> positions and norm -> layers 0..L-1 -> final norm -> head
 
 Shapes: B batch, T text tokens, P prompt tokens, S = P + T, H hidden, V vocabulary, L layers.
 """
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bench.models.backbones import EMBEDDINGS
 from bench.models.stack.gathering import whole
 from bench.models.stack.last_layer import layer_at, mask_at
-from bench.models.stack.stream import EMBEDDINGS, Batch, CachedPrefix, Edit, KeysValues, Stream
+from bench.models.stack.stream import Batch, CachedPrefix, Edit, KeysValues, Stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -162,8 +163,6 @@ class Stack(nn.Module, ABC):
     def closed_layers(self) -> Iterable[nn.Module]:
         """Those of which the walk calls no part by itself: ZeRO-3 may gather each as one."""
         return self.layers[:-1]  # `keys_values` calls parts of the last
-
-    # the walk
 
     def embed(self, batch: Batch) -> Stream:
         """The word embeddings."""

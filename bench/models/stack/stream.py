@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EMBEDDINGS = -1  # the depth before place: the word embeddings
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -14,8 +14,9 @@ from torch import Tensor
 from bench.cluster.heartbeat import pulse
 from bench.kernels.philox import normals
 from bench.methods.tuned_model import TunedModel
+from bench.models.backbones import EMBEDDINGS
 from bench.models.forward_passes import with_text
-from bench.models.stack import EMBEDDINGS, Batch, CachedPrefix
+from bench.models.stack import Batch, CachedPrefix
 
 ROWS = 64  # of a forward, grid points times examples: as many as in an evaluation
 

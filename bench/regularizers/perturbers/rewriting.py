@@ -9,8 +9,9 @@ from bench.data.batches import collate
 from bench.data.templates import Encoded
 from bench.models.forward_passes import ForwardPass
 from bench.models.stack import Batch
-from bench.regularizers.base import Perturber, Run, TwoViews
-from bench.regularizers.noise_text import widened
+from bench.regularizers.base import TwoViews
+from bench.regularizers.perturbers.base import Perturber, Run, clean_and_perturbed
+from bench.regularizers.perturbers.noise_text import widened
 
 
 class Rewriting(Perturber):
@@ -34,4 +35,4 @@ class Rewriting(Perturber):
         examples = [self.rewritten[i] for i in index]
         words = collate(examples, pad, batch.noise_seeds.tolist(), index, batch.ids.device)
         width = max(words.ids.shape[1], batch.ids.shape[1])
-        yield self.settings.views(widened(batch, width, pad), widened(words, width, pad))
+        yield clean_and_perturbed(self.settings, widened(batch, width, pad), widened(words, width, pad))

@@ -8,7 +8,6 @@ DistilBERT and NLTK's tagger at its first use.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections import OrderedDict
 from types import ModuleType
@@ -18,17 +17,11 @@ import torch
 
 from bench.data.batches import collate
 from bench.data.templates import Encoded
-from bench.models.stack import EMBEDDINGS, Batch
-from bench.regularizers.base import Run, TwoViews
-from bench.regularizers.rewriting import Rewriting
-
-INSTALL = "pip install 'promptzero[attack]' && pip install --no-deps textattack"
-
-
-def missing() -> str | None:
-    """What to do where TextAttack is not installed."""
-    found = importlib.util.find_spec("textattack") is not None
-    return None if found else f"attacker: a2t needs TextAttack, which is not installed: {INSTALL}"
+from bench.models.backbones import EMBEDDINGS
+from bench.models.stack import Batch
+from bench.regularizers.base import TwoViews
+from bench.regularizers.perturbers.base import Run
+from bench.regularizers.perturbers.rewriting import Rewriting
 
 
 class A2t(Rewriting):

@@ -1,0 +1,14 @@
+"""The clean loss alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.models.forward_passes import BatchView, ForwardPass
+from bench.models.stack import Batch
+from bench.regularizers.perturbers.base import Perturber
+
+
+class Clean(Perturber):
+    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+        yield ForwardPass((BatchView(batch),))
