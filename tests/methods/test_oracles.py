@@ -453,7 +453,7 @@ def test_trainable_parameters_are_those_of_the_papers(backbone: str, settings: d
     with torch.device("meta"):
         stack = build(large(backbone)())
         attachment = method_of(settings).attach(stack, VOCABULARY)
-    trained = [p for module in (stack, attachment.edits) for p in module.parameters() if p.requires_grad]
+    trained = [p for module in (stack, *attachment.edits) for p in module.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == parameters
 
 
