@@ -115,6 +115,6 @@ def test_bench_takes_the_command(file: str, write_matrix, tmp_path: Path, monkey
     world = workers * slots
     matrix = write_matrix({"ranks": world, "batch_size": world, "regime": {"per_class": world}})
     there = {"study": matrix, "/results": tmp_path / "r", "/etc/mpi/hostfile": tmp_path / "hostfile"}
-    done = call(*(there.get(word, word) for word in command), "--dry")
+    done = call(*(there.get(word, word) for word in command), "--dry-run")
     assert program == "bench" and done.returncode == 0, done.stderr
     assert "1 cells: " in done.stdout and "--launcher openmpi" in done.stdout

@@ -14,7 +14,7 @@ from bench.board.diff.difference import Difference, compare
 from bench.board.diff.gate import Gate, gate
 from bench.board.diff.noise import Repeats, repeats_of
 from bench.board.diff.report import gate_lines, parts
-from bench.cli.terminal import fail, read, show
+from bench.cli.terminal import fail, print_table, read
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def printed(difference: Difference, verdict: Gate | None, every_row: bool) -> No
     for part in parts(difference, every_row):
         print(part.line)
         if part.rows:
-            show(part.head, part.rows)
+            print_table(part.head, part.rows)
             print()
     if verdict:
         print(*gate_lines(verdict), sep="\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.checks.doctor.checks import check
 from bench.checks.doctor.examine import examine
 from bench.checks.doctor.findings import Finding
-from bench.cli.terminal import show
+from bench.cli.terminal import print_table
 from bench.cluster.hostfile import read_hostfile
 from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem
@@ -19,16 +19,16 @@ FIT, UNFIT = 0, 1  # exit status
 HEAD = ("host", "check", "level", "found", "what to do")
 
 
-def command(hostfile: Path | None, results: Path, clocks: Timeouts, as_json: bool) -> int:
+def command(hostfile: Path | None, results: Path, timeouts: Timeouts, as_json: bool) -> int:
     """Asks every host, prints what is found; the exit status. InputError when the hostfile is none."""
     slots = read_hostfile(hostfile) if hostfile else {}
     if hostfile and not any(slots.values()):
         raise InputError(str(hostfile), [Problem("slots", "found none, expected `host slots=n`")])
-    found = check(examine(slots, results.absolute(), clocks))
+    found = check(examine(slots, results.absolute(), timeouts))
     if as_json:
         print(json.dumps({"findings": [asdict(one) for one in found], "faults": counts(found)["fault"]}, indent=1))
     else:
-        show(HEAD, [[one.host, one.check, one.level, one.found, one.remedy] for one in found])
+        print_table(HEAD, [[one.host, one.check, one.level, one.found, one.remedy] for one in found])
         print(summary(found))
     return UNFIT if counts(found)["fault"] else FIT
 

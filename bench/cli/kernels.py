@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from bench.cli.terminal import print_table, say
 from bench.core import files
 from bench.core.settings import InputError, Problem
 from bench.kernels.checks import Check, Shape, check
@@ -100,19 +100,4 @@ def show(timings: list[Timing], console: Console) -> None:
         )
         for one in timings
     ]
-    if console.is_terminal:
-        table = Table(box=None, pad_edge=False)
-        for i, name in enumerate(HEAD):
-            table.add_column(name, justify="left" if i < 4 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
-    for row in (HEAD, *rows):
-        cells = (c.ljust(w) if i < 4 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        say(console, "  ".join(cells))
-
-
-def say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False)
+    print_table(HEAD, rows, console, right=HEAD[4:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,10 +12,10 @@ import typer
 from bench import __version__
 from bench.cli.commands import reading, running
 from bench.cli.terminal import fail
-from bench.core.settings import InputError
+from bench.core.settings import InputError, Problem
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-for command in (running.run, running.preflight, running.doctor, running.node, running.plan, running.expand):
+for command in (running.run, running.preflight, running.doctor, running.node_agent, running.plan, running.expand):
     app.command()(command)
 for command in (reading.board, reading.claims, reading.diff, reading.landscape, reading.kernels):
     app.command()(command)
@@ -28,11 +29,24 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
         raise typer.Exit()
 
 
+# words of the command line before version 0.2, and what they are called now
+RENAMED = {"--dry": "--dry-run", "--limit": "--max-cells", "node": "node-agent"}
+
+
+def refuse_old_names(words: Sequence[str]) -> None:
+    """InputError names the new word for an old one."""
+    for place, word in enumerate(words):
+        option = word.partition("=")[0]
+        if option in RENAMED and (option.startswith("--") or place == 0):
+            raise InputError("command line", [Problem(option, f"is called {RENAMED[option]} now")])
+
+
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a sign of ours is no failure
     try:
+        refuse_old_names(sys.argv[1:])
         app()
     except InputError as error:
         fail(str(error))

@@ -6,12 +6,12 @@ import json
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from bench.checks.preflight import groups
 from bench.checks.preflight.probes import Probe, probes
 from bench.checks.preflight.report import Report, called
 from bench.checks.preflight.verdicts import UNCHECKED, Verdict
+from bench.cli.terminal import print_table, say
 from bench.core import files
 from bench.core.redaction import redacted
 from bench.matrix import matrix
@@ -43,15 +43,7 @@ def preflight(name: str, cells: list[Cell], where: Launch, console: Console) -> 
 
 def show(report: Report, console: Console) -> None:
     head, rows = report.table()
-    if console.is_terminal:
-        table = Table(*head, box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(f"[red]{one}[/red]" if one == "wrong" else one for one in row))
-        console.print(table)
-    else:
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        for row in (head, *rows):
-            say(console, "  ".join(one.ljust(width) for one, width in zip(row, widths, strict=True)).rstrip())
+    print_table(head, rows, console, red=("wrong",))
     for line in report.lines():
         say(console, line)
 
@@ -82,7 +74,3 @@ def record(cell: Cell, verdict: Verdict) -> Record | None:
     if status is None or verdict.phase in (UNCHECKED, "comparison", "run"):
         return None
     return cell.without_result(status, Failure(phase="preflight", rank=None, host=None, exception=verdict.why))
-
-
-def say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False)

@@ -5,39 +5,39 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import board
 from bench.cli.progress import Display
-from bench.cluster import launchers
-from bench.cluster.timeouts import Timeouts
+from bench.cli.terminal import say
 from bench.core import files
 from bench.core.settings import InputError, Problem
 from bench.data import sources
 from bench.matrix import matrix
 from bench.matrix.cell import Cell
 from bench.records import retry, sample_cards, store
-from bench.runner import launch, loop, preconditions
+from bench.records.record import Predicted
+from bench.runner import launch as runner
+from bench.runner import loop, preconditions
 from bench.runner.launch import Launch, LaunchError
-from bench.training import WORKER
 
 TRIED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What one `bench run` is asked to do."""
+    """What one `bench run` is asked to do, beside where and how its ranks are started."""
 
-    name: str
-    retry: list[str]
-    limit: int | None
-    dry: bool
-    preflight: bool
-    predict: bool
-    budget: int | None
+    matrix: str  # a file, or the name of a shipped one
+    retry: tuple[str, ...] = ()  # statuses of records whose cells run again
+    max_cells: int | None = None
+    dry_run: bool = False
+    preflight: bool = False  # check gradients first
+    predict: bool = False  # run dry first, for the records
+    budget: int | None = None  # bytes of a device: cells that need more are not run
 
 
 @dataclass(frozen=True)
@@ -48,58 +48,34 @@ class StageResult:
     done: bool = False  # and all say ok
 
 
-@dataclass(frozen=True)
-class LaunchTarget:
-    """On which hosts, by what, and how long it waits."""
-
-    hostfile: Path | None = None
-    arguments: tuple[str, ...] = ()
-    launcher: str = launchers.DEFAULT
-    clocks: Timeouts = Timeouts()
-
-    def launch(self, results: Path, exclusive: frozenset[str] = frozenset()) -> Launch:
-        launcher = launchers.chosen(self.launcher, results)
-        return Launch(results, self.hostfile, self.arguments, launcher, self.clocks, exclusive, worker=WORKER)
-
-
 @dataclass
 class Session:
     console: Console
-    results: Path
-    where: LaunchTarget = field(default_factory=LaunchTarget)
+    options: RunOptions
+    launch: Launch
     exclusive: Callable[[Cell], bool] = field(default=lambda cell: False)
 
-    def run(
-        self,
-        name: str,
-        retry: list[str],
-        limit: int | None,
-        dry: bool,
-        preflight: bool = False,
-        predict: bool = False,
-        budget: int | None = None,
-    ) -> int:
-        """The exit status: 0 when every cell has a record that says ok, else 1.
+    @property
+    def results(self) -> Path:
+        return self.launch.results
 
-        `predict`: run dry first, for the records. `budget`: bytes of a device; cells that need more are not run.
-        """
-        loaded = matrix.load(name)
+    def run(self) -> int:
+        """The exit status: 0 when every cell has a record that says ok, else 1."""
+        loaded = matrix.load(self.options.matrix)
         cells = loaded.expansion()
         self.exclusive = loaded.alone
-        how = RunOptions(loaded.name, retry, limit, dry, preflight, predict, budget)
         waiting = f", then {count} to choose on dev" if (count := len(cells.decisions)) else ""
-        first = self._stage(cells.runnable_now(), how, waiting)
-        if dry:
+        first = self._stage(loaded.name, cells.runnable_now(), waiting)
+        if self.options.dry_run:
             return 0
-        decided, without = (
-            cells.selected(self._dev(cells.runnable_now())) if cells.decisions and first.complete else ([], [])
-        )
+        complete = bool(cells.decisions) and first.complete
+        selected, without = cells.selected(self._dev(cells.runnable_now())) if complete else ([], [])
         if cells.decisions and not first.complete:
             self.say(f"{len(cells.decisions)} choices wait for the tuning cells that have no record")
         for title in without:
             self.say(f"nothing to choose from, every candidate failed: {title}")
-        second = self._stage(decided, how) if decided else StageResult(done=not cells.decisions)
-        shown = self._finish([*cells.runnable_now(), *decided])
+        second = self._stage(loaded.name, selected) if selected else StageResult(done=not cells.decisions)
+        shown = self._finish([*cells.runnable_now(), *selected])
         return 0 if first.done and second.done and shown and not without else 1
 
     def _try_results(self) -> None:
@@ -112,23 +88,22 @@ class Session:
             message = f"found {error.strerror}, expected a folder with room in which files can be written"
             raise InputError(str(self.results), [Problem("--results", message)]) from error
 
-    def _stage(self, cells: list[Cell], how: RunOptions, waiting: str = "") -> StageResult:
-        """Runs those of `cells` that have no record."""
-        names = {cell.name for cell in cells}
-        if how.retry and not how.dry:
+    def _stage(self, name: str, cells: list[Cell], waiting: str = "") -> StageResult:
+        """Runs those of `cells` that have no record. `name`: of their matrix."""
+        options, names = self.options, {cell.name for cell in cells}
+        if options.retry and not options.dry_run:
             self._try_results()
-            for file in retry.forget(self.results, names, how.retry):
+            for file in retry.forget(self.results, names, options.retry):
                 self.say(f"set aside: {file}")
-        left = launch.pending(cells, self.results)[: how.limit]
+        left = runner.pending(cells, self.results)[: options.max_cells]
         for line in retry.unreadable(self.results, names).values():
             self.say(f"not run: {line}: --retry {retry.UNREADABLE} sets it aside and runs its cell")
         self.say(f"{len(cells)} cells, {len(left)} to run{waiting}, results in {self.results}")
-        alone = frozenset(cell.name for cell in left if self.exclusive(cell))
-        where = self.where.launch(self.results, alone)
-        hosts = where.hosts(max(cell.ranks for cell in left)) if left else {}
-        if how.dry:
-            for request, count in Counter(map(where.request, left)).items():
-                self.say(f"{count} cells: {shlex.join(launch.example(request, hosts, where))}")
+        launch = replace(self.launch, exclusive=frozenset(cell.name for cell in left if self.exclusive(cell)))
+        hosts = launch.hosts(max(cell.ranks for cell in left)) if left else {}
+        if options.dry_run:
+            for request, count in Counter(map(launch.request, left)).items():
+                self.say(f"{count} cells: {shlex.join(runner.example(request, hosts, launch))}")
             return StageResult()
         started = True
         if left:
@@ -136,11 +111,12 @@ class Session:
             self._try_results()
             for card in seen:
                 sample_cards.write(self.results, card)
-            where.commits = sources.resolved()
-            if how.predict or how.budget is not None:
-                left = self._predict(left, where, how.budget)
-            started = self._launch(how.name, left, where, how.preflight)
-        found = store.read_all(self.results, {cell.name for cell in cells}).records
+            launch = replace(launch, commits=sources.resolved())
+            if options.predict or options.budget is not None:
+                left, predicted = self._predict(left)
+                launch = replace(launch, predicted=predicted)
+            started = self._launch(name, left, launch)
+        found = store.read_all(self.results, names).records
         complete = started and len(found) == len(cells)
         return StageResult(complete, complete and all(record.status == "ok" for record in found))
 
@@ -149,44 +125,48 @@ class Session:
         found = store.read_all(self.results, {cell.name for cell in cells}).records
         return {record.name: record.quality.dev if record.quality else None for record in found}
 
-    def _predict(self, cells: list[Cell], where: Launch, budget: int | None) -> list[Cell]:
-        """The cells that fit or of which that is not known; the others get a record that says what they need."""
+    def _predict(self, cells: list[Cell]) -> tuple[list[Cell], dict[str, Predicted]]:
+        """The cells that fit or of which that is not known, and predictions by cell.
+
+        The others get a record that says what they need.
+        """
         from bench.checks.plan.predict import predict
         from bench.checks.plan.record import does_not_fit
 
-        entries = predict(cells, self.console)
-        where.predicted = {one.cell.name: one.predicted for one in entries if one.predicted is not None}
+        entries, budget = predict(cells, self.console), self.options.budget
         if budget is not None:
             for entry in entries:
                 if entry.fits(budget) is False:
                     store.write(self.results, does_not_fit(entry, budget))
-        left = launch.pending(cells, self.results)
-        self.say(f"{len(where.predicted)} cells predicted, {len(cells) - len(left)} of them do not fit")
-        return left
+        predicted = {one.cell.name: one.predicted for one in entries if one.predicted is not None}
+        left = runner.pending(cells, self.results)
+        self.say(f"{len(predicted)} cells predicted, {len(cells) - len(left)} of them do not fit")
+        return left, predicted
 
-    def _launch(self, name: str, cells: list[Cell], where: Launch, preflight: bool) -> bool:
+    def _launch(self, name: str, cells: list[Cell], launch: Launch) -> bool:
+        """Whether processes could be started."""
         try:
-            if preflight:
-                cells = self._preflight(name, cells, where)
+            if self.options.preflight:
+                cells = self._preflight(name, cells, launch)
             with Display(self.console, len(cells)) as display:
-                loop.run(cells, where, display)
+                loop.run(cells, launch, display)
         except (LaunchError, OSError) as error:
             self.say(str(error))
             return False
         self.say(f"{len(cells)} cells in {display.seconds:.0f} s")
         return True
 
-    def _preflight(self, name: str, cells: list[Cell], where: Launch) -> list[Cell]:
+    def _preflight(self, name: str, cells: list[Cell], launch: Launch) -> list[Cell]:
         """The cells whose gradients are right; the others get a record that says why they are not run."""
         from bench.cli import preflight
 
-        report = preflight.preflight(name, cells, where, self.console)
+        report = preflight.preflight(name, cells, launch, self.console)
         preflight.show(report, self.console)
         verdicts = report.of_cells()
         for cell in cells:
             if (found := preflight.record(cell, verdicts[cell.name])) is not None:
                 store.write(self.results, found)
-        return launch.pending(cells, self.results)
+        return runner.pending(cells, self.results)
 
     def _finish(self, cells: list[Cell]) -> bool:
         """Writes the boards and prints that of `cells`; whether they could be written."""
@@ -209,4 +189,4 @@ class Session:
         return True
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False)
+        say(self.console, line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -43,16 +43,38 @@ def read_cards(results: Path) -> list[Card]:
     return found
 
 
-def show(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; where no person looks on, one line each, however long."""
-    table = Table(*head, box=None, pad_edge=False)
+def say(console: Console, line: str) -> None:
+    """One line as it is: nothing in it is markup, and nothing is coloured."""
+    console.print(line, highlight=False, markup=False)
+
+
+def print_table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    console: Console | None = None,
+    right: Collection[str] = (),
+    red: Collection[str] = (),
+) -> None:
+    """A table; where no person looks on, one line each, however long.
+
+    `right`: the columns that are flush right. `red`: cells that stand out on a terminal.
+    """
+    console = console or Console()
+    table = Table(box=None, pad_edge=False)
+    for name in head:
+        table.add_column(name, justify="right" if name in right else "left")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    wide = Console()
-    if not wide.is_terminal:
-        wide.width = 10_000
-        wide.width = wide.measure(table).maximum
-    wide.print(table)
+        cells = (str(cell) for cell in row)
+        table.add_row(*(Text(cell, style="red" if cell in red else "") for cell in cells))
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(width=10_000)
+    wide.width = wide.measure(table).maximum
+    with wide.capture() as printed:
+        wide.print(table)
+    for line in printed.get().splitlines():
+        say(console, line.rstrip())
 
 
 def budget_of(gpu_memory: str | None, reserve: str, remote: bool = False) -> int:

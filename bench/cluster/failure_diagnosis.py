@@ -31,7 +31,7 @@ def unreachable_hosts(group: ProcessGroup) -> list[str]:
     """Those of its hosts that do not answer, asked some times; takes up to a minute when there are any."""
     left = list(group.group.allocation.hosts)
     for ask in range(ASKS):
-        time.sleep(group.clocks.ask_again if ask else 0)
+        time.sleep(group.timeouts.ask_again if ask else 0)
         with ThreadPoolExecutor(len(left)) as pool:
             answers = list(pool.map(lambda host: _answers(group, host), left))
         left = [host for host, answer in zip(left, answers, strict=True) if not answer]
@@ -43,7 +43,7 @@ def unreachable_hosts(group: ProcessGroup) -> list[str]:
 def _answers(group: ProcessGroup, host: str) -> bool:
     """One that cannot be asked is not said to be gone."""
     try:
-        return group.launcher.reachable(host, group.clocks)
+        return group.launcher.reachable(host, group.timeouts)
     except (OSError, KeyError):  # no process could be started; this user has no name
         return True
 

@@ -35,11 +35,13 @@ class Leases:
     `run` is the run's own folder below results/.run. OSError when the lease or a claim cannot be written.
     """
 
-    def __init__(self, results: Path, run: Path, clocks: Timeouts):
+    def __init__(self, results: Path, run: Path, timeouts: Timeouts):
         self.folder = results / ".run" / "claims"
         self.lease = run / "lease"
-        self._pause = clocks.touch
-        self._most = round(clocks.lease / clocks.touch)  # touches of its own for which another lease may stay as it is
+        self._pause = timeouts.touch
+        self._most = round(
+            timeouts.lease / timeouts.touch
+        )  # touches of its own for which another lease may stay as it is
         self._mine: dict[str, Path] = {}  # claim of each cell
         self._seen: dict[str, tuple[int, int]] = {}  # of each other run: its last change, and _touches at that time
         self._touches = 0

@@ -28,7 +28,7 @@ class ProcessGroup:
 
     def __init__(self, group: Group, launcher: Launcher, module: str, lease: Path, head: Mapping[str, Any]):
         """`lease`: of the run, whose end is theirs; `head`: what the module finds in group.json, too."""
-        self.group, self.launcher, self.work, self.clocks = group, launcher, group.work, group.clocks
+        self.group, self.launcher, self.work, self.timeouts = group, launcher, group.work, group.timeouts
         self.beats: list[Beat] = []
         self.exits: list[Exit] = []
         self.last_progress_at = self.first_exit_at = (
@@ -48,7 +48,7 @@ class ProcessGroup:
             "port": group.port,
             "arguments": group.arguments,
             "lease": str(lease),
-            "clocks": asdict(group.clocks),
+            "timeouts": asdict(group.timeouts),
             "devices": os.environ.get("CUDA_VISIBLE_DEVICES") if group.allocation.hosts == (HERE,) else None,
             "variables": forwarded(os.environ),  # secrets among them: the file is the user's alone
             **head,
@@ -59,7 +59,7 @@ class ProcessGroup:
         files.write(self.work / "group.json", json.dumps(described), mode=0o600)
         own = {name: one for name, one in os.environ.items() if not name.startswith(launcher.hides)}
         variables = own | launcher.variables(group)
-        self.session = Session(launcher.command(group), self.work / "log", variables, group.clocks)
+        self.session = Session(launcher.command(group), self.work / "log", variables, group.timeouts)
 
     def feed(self, line: Mapping[str, Any]) -> None:
         """One more line of the queue, which every rank reads: all of it, or none where there is no room."""
@@ -81,7 +81,7 @@ class ProcessGroup:
         if [beat.progress_count for beat in beats] != [beat.progress_count for beat in self.beats]:
             self.last_progress_at = self.last_seen_at
         else:
-            self.last_progress_at += max(0.0, self.last_seen_at - before - self.clocks.still)
+            self.last_progress_at += max(0.0, self.last_seen_at - before - self.timeouts.still)
         self.beats = beats
         if len(exits := heartbeat.read_exits(self.work, beats)) > len(self.exits):
             self.first_exit_at = self.first_exit_at if self.exits else time.monotonic()
@@ -95,7 +95,7 @@ class ProcessGroup:
     @property
     def over(self) -> bool:
         """Whether nothing more is to be expected of it: it ended, or ranks failed and the others had time to tell."""
-        waited = time.monotonic() - self.first_exit_at > self.clocks.end
+        waited = time.monotonic() - self.first_exit_at > self.timeouts.end
         return self.session.poll() is not None or (self.failing and waited)
 
     def stop(self, why: str) -> None:
@@ -107,15 +107,15 @@ class ProcessGroup:
     def end(self, lost: Sequence[str] = ()) -> None:
         """Until it has ended, on all hosts but those that are `lost`. Its variables go: secrets may be among them."""
         self.stop("the run is done with it")
-        self.session.end(0 if set(self.group.allocation.hosts) <= set(lost) else self.clocks.end)
-        end = time.monotonic() + self.clocks.end
+        self.session.end(0 if set(self.group.allocation.hosts) <= set(lost) else self.timeouts.end)
+        end = time.monotonic() + self.timeouts.end
         while True:
             self.last_poll_at = float("-inf")
             self.poll()
             left = [beat for beat in self.beats if beat.state != heartbeat.ENDED and beat.host not in lost]
             if not left or self.launcher.ends_by_signal(self.group) or time.monotonic() > end:
                 break
-            time.sleep(self.clocks.poll)  # their slots are not free before
+            time.sleep(self.timeouts.poll)  # their slots are not free before
         with contextlib.suppress(OSError):
             (self.work / "group.json").unlink()
 

@@ -19,8 +19,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Session:
     """What starts the ranks of a group here, in a session of its own with all that it starts."""
 
-    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str], clocks: Timeouts):
-        self._clocks = clocks
+    def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str], timeouts: Timeouts):
+        self._clocks = timeouts
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 arguments,

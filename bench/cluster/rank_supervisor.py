@@ -75,8 +75,8 @@ class RankSupervisor:
 
     def __init__(self, work: Path, group: Mapping[str, Any], variables: dict[str, str]):
         self.work, self.module, self.variables = work, str(group["module"]), variables
-        self.clocks = Timeouts(**group["clocks"])
-        self.lease = Lease(Path(group["lease"]), round(self.clocks.orphan / self.clocks.beat))
+        self.timeouts = Timeouts(**group["timeouts"])
+        self.lease = Lease(Path(group["lease"]), round(self.timeouts.orphan / self.timeouts.beat))
         self.parent = os.getppid()
         rank = int(variables["RANK"])
         self.beat = Beat(rank, str(group["ranks"][rank][0]))
@@ -110,7 +110,7 @@ class RankSupervisor:
         process, told, rest = psutil.Process(child.pid), float("-inf"), b""
         while (code := child.poll()) is None:
             rest = self._listen(reading, rest)
-            if time.monotonic() - told >= self.clocks.beat:
+            if time.monotonic() - told >= self.timeouts.beat:
                 told = time.monotonic()
                 with contextlib.suppress(psutil.Error):
                     self.beat = self.beat._replace(state=process.status())
@@ -118,10 +118,10 @@ class RankSupervisor:
                 self.order = self.order or self._order()
             if self.order:
                 _kill(child)
-            time.sleep(self.clocks.look)
+            time.sleep(self.timeouts.look)
         self._listen(reading, rest)
         if code < 0 and not self.order:
-            time.sleep(self.clocks.look)  # what ends the rank and this may reach the rank first
+            time.sleep(self.timeouts.look)  # what ends the rank and this may reach the rank first
         return code
 
     def _listen(self, reading: int, rest: bytes) -> bytes:

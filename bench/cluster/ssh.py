@@ -73,24 +73,24 @@ def run_here(command: Sequence[str], seconds: float, stdin: str = "") -> Done:
         return Done(code, out.read().decode(errors="replace"), error.read().decode(errors="replace"))
 
 
-def reachable(host: str, clocks: Timeouts) -> bool:
+def reachable(host: str, timeouts: Timeouts) -> bool:
     """Whether `host` runs commands of ours without a password; this machine does."""
-    return is_here(host, clocks.resolve) or run_on(host, ["true"], clocks.reach).code == 0
+    return is_here(host, timeouts.resolve) or run_on(host, ["true"], timeouts.reach).code == 0
 
 
-def address_of(host: str, clocks: Timeouts) -> str:
+def address_of(host: str, timeouts: Timeouts) -> str:
     """Where the other hosts reach `host`: what its name resolves to.
 
     If that is loopback, as the own name often is, an address of this machine's: of the interface that
     NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names, else of the default route, else the first. What only ssh's
     configuration knows is asked itself. OSError when there is none.
     """
-    found = addresses_of(host, clocks.resolve)
+    found = addresses_of(host, timeouts.resolve)
     if outer := [one for one in found if not is_loopback(one)]:
         return outer[0]
-    if found or is_here(host, clocks.resolve):
+    if found or is_here(host, timeouts.resolve):
         return own_address()
-    for word in run_on(host, ["hostname", "-I"], clocks.reach).output.split():
+    for word in run_on(host, ["hostname", "-I"], timeouts.reach).output.split():
         with contextlib.suppress(ValueError):  # what a shell prints at its start
             return str(ipaddress.ip_address(word))
     raise OSError(f"{host}: its name resolves to no address, and ssh does not reach it either")

@@ -1,7 +1,7 @@
 """How long a run and its processes wait: one object, which travels with a launch. It imports nothing: guards read it.
 
 The launcher writes it into group.json, where guards, ranks and agents find it. The command line takes it from the
-environment variable BENCH_CLOCKS, for storage, networks and machines that are slower than most.
+environment variable BENCH_TIMEOUTS, for storage, networks and machines that are slower than most.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-VARIABLE = "BENCH_CLOCKS"
+VARIABLE = "BENCH_TIMEOUTS"
+OLD_VARIABLE = "BENCH_CLOCKS"  # as it was called before version 0.2
 LEAST, MOST = 1e-6, 1e6  # of a field, in seconds
-FACTORS = (0.01, 1000.0)  # that BENCH_CLOCKS may name
+FACTORS = (0.01, 1000.0)  # that BENCH_TIMEOUTS may name
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,14 @@ RULES = (
 
 
 def chosen(environment: Mapping[str, str], timeout: float | None = None) -> Timeouts:
-    """What BENCH_CLOCKS says, a factor for all or a JSON object of fields; `timeout` counts more than it does.
+    """What BENCH_TIMEOUTS says, a factor for all or a JSON object of fields; `timeout` counts more than it does.
 
     InputError when it says neither.
     """
     from bench.core.settings import InputError, Problem
 
+    if OLD_VARIABLE in environment:
+        raise InputError("environment", [Problem(OLD_VARIABLE, f"is called {VARIABLE} now")])
     own = {} if timeout is None else {"timeout": timeout}
     text = environment.get(VARIABLE, "")
     try:

@@ -75,7 +75,7 @@ class CellQueue:
 
     def look_elsewhere(self) -> None:
         """Cells of other runs: some have their record meanwhile, some lost the run that had them."""
-        if not self.elsewhere or time.monotonic() - self.last_look_at < self.how.clocks.elsewhere:
+        if not self.elsewhere or time.monotonic() - self.last_look_at < self.how.timeouts.elsewhere:
             return
         self.last_look_at = time.monotonic()
         claimed = self.leases.claimed()
@@ -101,7 +101,7 @@ class CellQueue:
                 if error.errno not in files.TRANSIENT_ERRNOS:
                     raise
                 self.note(f"{self.how.results} cannot be written ({error.strerror}): waiting")
-                time.sleep(self.how.clocks.room)
+                time.sleep(self.how.timeouts.room)
 
     def _finished(self, cell: Cell) -> Record | None:
         """Lets go of a cell, and tells of its record; None if that cannot be read."""

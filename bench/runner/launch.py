@@ -56,7 +56,7 @@ class Event:
 Watch = Callable[[Event], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Launch:
     """How and where groups of processes are started."""
 
@@ -64,7 +64,7 @@ class Launch:
     hostfile: Path | None = None
     arguments: tuple[str, ...] = ()  # further ones for what starts the ranks
     launcher: Launcher = field(default_factory=launchers.DeepSpeed)
-    clocks: Timeouts = Timeouts()  # how long everything waits
+    timeouts: Timeouts = Timeouts()  # how long everything waits
     exclusive: frozenset[str] = frozenset()  # names of cells that get their hosts alone
     predicted: dict[str, Predicted] = field(default_factory=dict[str, Predicted])  # by cell, for their records
     commits: dict[str, str] = field(default_factory=dict[str, str])  # of data on the hub, as the launcher has read it
@@ -81,7 +81,7 @@ class Launch:
             where = str(self.hostfile or ("this machine" if named is None else self.launcher.name))
             message = f"found {sum(found.values())}, expected at least {widest}"
             raise InputError(where, [Problem("slots", message)])
-        elsewhere = len(found) > 1 or not ssh.is_here(next(iter(found)), self.clocks.resolve)
+        elsewhere = len(found) > 1 or not ssh.is_here(next(iter(found)), self.timeouts.resolve)
         if elsewhere and (missing := self.launcher.missing()) is not None:
             raise InputError("command line", [Problem(f"--launcher {self.launcher.name}", missing)])
         return found
@@ -95,11 +95,11 @@ class Launch:
         OSError when nobody knows where its first host is.
         """
         first = place.hosts[0]
-        here = ssh.is_here(first, self.clocks.resolve)
+        here = ssh.is_here(first, self.timeouts.resolve)
         alone = here and len(place.hosts) == 1
-        address = "127.0.0.1" if alone else self.launcher.address(first, self.clocks)
+        address = "127.0.0.1" if alone else self.launcher.address(first, self.timeouts)
         of_hosts = {host: slots[host] for host in place.hosts}
-        return Group(place, of_hosts, work.resolve(), address, _port(here, taken), self.arguments, self.clocks)
+        return Group(place, of_hosts, work.resolve(), address, _port(here, taken), self.arguments, self.timeouts)
 
     @functools.cached_property
     def _shared(self) -> bool:
@@ -143,11 +143,11 @@ def run_group(ranks: int, work: Path, launch: Launch, module: str, look: Callabl
     place = SlotPool(hosts).allocate(SlotRequest(ranks))
     assert place is not None, "that it fits was checked"
     made = launch.group(place, hosts, work, set())
-    with Leases(launch.results, work.parent, launch.clocks) as leases:
+    with Leases(launch.results, work.parent, launch.timeouts) as leases:
         running = ProcessGroup(made, launch.launcher, module, leases.lease, {})
         try:
             while running.session.poll() is None:
-                time.sleep(launch.clocks.poll)
+                time.sleep(launch.timeouts.poll)
                 look()
         finally:
             running.end()

@@ -39,7 +39,7 @@ def run(cells: list[Cell], launch: Launch, watch: Watch) -> None:
     hosts = launch.hosts(max((cell.ranks for cell in cells), default=1))
     folder = run_folder(launch.results)
     with (
-        Leases(launch.results, folder, launch.clocks) as leases,
+        Leases(launch.results, folder, launch.timeouts) as leases,
         Scheduler(launch, SlotPool(hosts), folder, leases, watch) as made,
     ):
         made.serve(cells)
@@ -105,7 +105,7 @@ class Scheduler:
             for one in self.groups:
                 self._feed(one)
             self._start()
-            time.sleep(self.how.clocks.poll)
+            time.sleep(self.how.timeouts.poll)
 
     def _drop_impossible(self) -> None:
         """Cells for which too few slots are left, now that hosts were set aside."""
@@ -170,10 +170,10 @@ class Scheduler:
         self._tell(one)
         recorded = self._collect(one)
         over = one.group.over or (one.group.failing and recorded)
-        if over or (one.idle > self.how.clocks.silence and one.cells and self._hosts_lost(one)):
+        if over or (one.idle > self.how.timeouts.silence and one.cells and self._hosts_lost(one)):
             self._settle(one)
-        elif one.idle > one.limit(self.how.clocks.timeout) and (one.cells or one.closed):
-            one.stall = StallReport(one.limit(self.how.clocks.timeout), one.group.beats)
+        elif one.idle > one.limit(self.how.timeouts.timeout) and (one.cells or one.closed):
+            one.stall = StallReport(one.limit(self.how.timeouts.timeout), one.group.beats)
             self._settle(one)
 
     def _tell(self, one: ActiveGroup) -> None:
@@ -197,7 +197,7 @@ class Scheduler:
         """Whether some of its hosts do not answer any more; they are asked in the background, now and then."""
         one.lost = one.lost or self._known_gone(one)
         since = time.monotonic() - one.probed
-        if not one.lost and one.probe is None and since > self.how.clocks.silence:
+        if not one.lost and one.probe is None and since > self.how.timeouts.silence:
             one.probe = self.probes.submit(failure_diagnosis.unreachable_hosts, one.group)
         if one.probe is not None and one.probe.done():
             one.lost, one.probe, one.probed = one.probe.result(), None, time.monotonic()

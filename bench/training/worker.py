@@ -44,14 +44,14 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     group = json.loads((folder / "group.json").read_text("utf-8"))
-    results, clocks = Path(group["results"]), Timeouts(**group["clocks"])
+    results, timeouts = Path(group["results"]), Timeouts(**group["timeouts"])
     launcher = str(group["launcher"])
     started = {"alone": group["alone"], "launcher": "deepspeed" if launcher == "pdsh" else launcher}
     sources.use(group["commits"])
     world = World.join()
     base: int | None = None
-    for number, line in enumerate(queue(folder / "queue.jsonl", clocks), 1):
-        serve(rebuild(line["cell"]), world, results, line, started, clocks)
+    for number, line in enumerate(queue(folder / "queue.jsonl", timeouts), 1):
+        serve(rebuild(line["cell"]), world, results, line, started, timeouts)
         gc.collect()
         if number == 1:
             gc.freeze()  # what the libraries are made of, which every collection and every ledger would look through
@@ -64,7 +64,7 @@ def main() -> None:
     world.leave()
 
 
-def queue(file: Path, clocks: Timeouts) -> Iterator[dict[str, Any]]:
+def queue(file: Path, timeouts: Timeouts) -> Iterator[dict[str, Any]]:
     """The lines of the queue, as they come, to its end."""
     position = 0
     while True:
@@ -77,10 +77,12 @@ def queue(file: Path, clocks: Timeouts) -> Iterator[dict[str, Any]]:
                 return
             yield line
         if not whole:
-            time.sleep(clocks.queue)
+            time.sleep(timeouts.queue)
 
 
-def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any], clocks: Timeouts) -> None:
+def serve(
+    cell: Cell, world: World, results: Path, line: dict[str, Any], how: dict[str, Any], timeouts: Timeouts
+) -> None:
     """Runs one cell and writes its record. A failure ends the process, after its record is written.
 
     `line` has, for the record, what a dry run gave and the runs before that ended with a host, and `how`
@@ -98,17 +100,17 @@ def serve(cell: Cell, world: World, results: Path, line: dict[str, Any], how: di
     except Exception as error:  # whatever it was, it is this cell's result
         traceback.print_exc()
         if is_echo(error):
-            time.sleep(clocks.echo)
+            time.sleep(timeouts.echo)
             os._exit(FAILED)
         failure = describe(error, clock.current, world)
-        end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known), clocks)
+        end(results, cell.without_result(status_of(error), failure, started).model_copy(update=known), timeouts)
     if record is not None:
         assert record.environment is not None
         known["environment"] = record.environment.model_copy(update=how)
-        write(results, record.model_copy(update=known), clocks)
+        write(results, record.model_copy(update=known), timeouts)
 
 
-def write(results: Path, record: Record, clocks: Timeouts) -> None:
+def write(results: Path, record: Record, timeouts: Timeouts) -> None:
     """As soon as there is room for it: what was measured is not lost to a full disk."""
     while True:
         try:
@@ -119,7 +121,7 @@ def write(results: Path, record: Record, clocks: Timeouts) -> None:
                 raise
             where = f"{store.path(results, record.name)} cannot be written ({error.strerror}): waiting"
             pulse.report(phase="write", trouble=where)
-            time.sleep(clocks.room)
+            time.sleep(timeouts.room)
 
 
 def is_echo(error: Exception) -> bool:
@@ -133,9 +135,9 @@ def is_echo(error: Exception) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo/transport" in text
 
 
-def end(results: Path, record: Record, clocks: Timeouts) -> NoReturn:
+def end(results: Path, record: Record, timeouts: Timeouts) -> NoReturn:
     """The first rank to fail writes the record; the others hang in a collective and are ended by the launcher."""
-    write(results, record, clocks)
+    write(results, record, timeouts)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(FAILED)  # teardown would wait for ranks that are stuck

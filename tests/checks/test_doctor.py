@@ -156,7 +156,7 @@ FAULTS = {
     "a firewall": ({}, {"met": {"first": "10.0.0.1 does not answer"}},
         "ports", "fault", "first on a free port: 10.0.0.1 does not answer", "open all unprivileged TCP ports"),
     "a clock ahead": ({}, {"clock": (2.5, 3.5)}, "clock", "warning", "+3.0 s, known to 0.5 s", "NTP"),
-    "a clock behind": ({}, {"clock": (-9.0, -8.0)}, "clock", "warning", "-8.5 s", "nothing of a run compares clocks"),
+    "a clock behind": ({}, {"clock": (-9.0, -8.0)}, "clock", "warning", "-8.5 s", "nothing of a run compares timeouts"),
     "no compiler": ({"tools": {**FACTS.tools, "nvcc": None, "ninja": None}}, {},
         "compilers", "warning", "no ninja, nvcc", "offloads to the CPU only"),
     "no hub": ({"hub": "timed out"}, {}, "hub", "warning", "not reached: timed out", "HF_HUB_OFFLINE=1"),
@@ -257,7 +257,7 @@ def free_ports(names: Iterable[str]) -> dict[str, int]:
 def invitation(name: str, ports: dict[str, int], seconds: float = 60) -> meeting.Invitation:
     others = {other: ("127.0.0.1", port) for other, port in ports.items() if other != name}
     return meeting.Invitation(
-        name=name, port=ports[name], others=others, clocks=Timeouts(meet=seconds, answer=2 * seconds)
+        name=name, port=ports[name], others=others, timeouts=Timeouts(meet=seconds, answer=2 * seconds)
     )
 
 
@@ -311,7 +311,7 @@ def test_a_port_that_is_taken_is_told() -> None:
 def request(results: Path, **variables: str) -> Request:
     others = {"other": "10.9.8.7"}
     return Request(
-        results=str(results), token="70ce", reply="4e91", variables=variables, others=others, clocks=Timeouts()
+        results=str(results), token="70ce", reply="4e91", variables=variables, others=others, timeouts=Timeouts()
     )
 
 

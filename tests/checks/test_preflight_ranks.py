@@ -18,7 +18,7 @@ from tables import PROBED
 from bench.checks.preflight import groups
 from bench.checks.preflight.probes import Probe, probes
 from bench.checks.preflight.verdicts import Verdict
-from bench.cli.run import Session
+from bench.cli.run import RunOptions, Session
 from bench.cluster.launchers import DeepSpeed, Group
 from bench.cluster.timeouts import Timeouts
 from bench.core import files
@@ -213,7 +213,9 @@ def test_a_rank_that_hangs_or_dies_costs_one_probe(script, how, monkeypatch, exp
         return [sys.executable, "-c", script if len(left) == 1 else "pass"]
 
     monkeypatch.setattr(DeepSpeed, "command", command)
-    verdicts, where = groups.run(made, Launch(tmp_path / "r", clocks=Timeouts(probe=1), worker=WORKER), lambda *_: None)
+    verdicts, where = groups.run(
+        made, Launch(tmp_path / "r", timeouts=Timeouts(probe=1), worker=WORKER), lambda *_: None
+    )
     assert [verdicts[probe.name].finding for probe in made] == ["exact", "unsupported", "exact"]
     assert verdicts[made[1].name].exception == how
     assert left == [3, 1] and where == HERE
@@ -237,8 +239,9 @@ def test_what_preflight_refuses_is_recorded_and_the_rest_is_launched(monkeypatch
     monkeypatch.setattr(DeepSpeed, "command", command)
     monkeypatch.setattr(loop, "run", lambda cells, *_: launched.extend(cell.zero.name for cell in cells))
     file, said = str(write_matrix({"zero": ["zero2", "zero3"]})), io.StringIO()
-    session = Session(Console(file=said, soft_wrap=True), tmp_path / "r")
-    assert session.run(file, [], None, dry=False, preflight=True) == 1
+    options = RunOptions(file, preflight=True)
+    session = Session(Console(file=said, soft_wrap=True), options, Launch(tmp_path / "r", worker=WORKER))
+    assert session.run() == 1
     (refused,) = by_name(tmp_path / "r").values()
     assert refused.status == "unsupported" and refused.labels.zero == "zero3" and launched == ["zero2"]
     assert refused.failure is not None and refused.failure.phase == "preflight"

@@ -18,6 +18,7 @@ from bench.cli.run import RunOptions, Session
 from bench.matrix import matrix
 from bench.records import retry, store
 from bench.runner import launch
+from bench.runner.launch import Launch
 
 # One process for all commands that train nothing. None of them may import what trains, or need it to be installed.
 WITHOUT = """
@@ -44,7 +45,7 @@ for words in [
     ["run", "--help"],
     ["expand", "quickstart"],
     ["expand", "built_in", "--json"],
-    ["run", "quickstart", "--dry", "--results", figures],
+    ["run", "quickstart", "--dry-run", "--results", figures],
     *(["list", kind] for kind in kinds),
     ["board", results],
     ["claims", results],
@@ -96,7 +97,7 @@ def test_bad_input_is_one_line_without_traceback_and_exit_2(write_matrix, tmp_pa
     cases = [
         (["run", "quickstrt"], "did you mean quickstart?"),
         (["expand", write_matrix({"method": "ful"})], "axes.method: found 'ful', expected one of"),
-        (["run", write_matrix(name="ok"), "--hostfile", tmp_path / "none", "--dry"], "none: file: No such file"),
+        (["run", write_matrix(name="ok"), "--hostfile", tmp_path / "none", "--dry-run"], "none: file: No such file"),
         (["run", write_matrix(name="ok"), "--results", tmp_path, "--retry", "broken"], "--retry: found broken"),
     ]
     for arguments, expected in cases:
@@ -121,7 +122,7 @@ def test_a_file_that_is_no_record_is_never_taken_for_a_done_cell(write_matrix, t
     broken.write_text("{")
     done = call("run", file, "--results", tmp_path / "r")
     assert done.returncode == 1 and "left out: " in done.stdout and "1 without a record" in done.stdout
-    call("run", file, "--results", tmp_path / "r", "--retry", "failed", "--dry")
+    call("run", file, "--results", tmp_path / "r", "--retry", "failed", "--dry-run")
     assert broken.exists(), "a dry run takes nothing away"
 
 
@@ -141,7 +142,7 @@ def test_dry_prints_the_commands_and_starts_nothing(write_matrix, tmp_path: Path
     hostfile = tmp_path / "hosts"
     hostfile.write_text("# two hosts\nnode1 slots=2\nnode2 slots=2\n")
     file = write_matrix({"ranks": [1, 4], "seed": [0, 1]})
-    done = call("run", file, "--results", tmp_path / "r", "--hostfile", hostfile, "--dry")
+    done = call("run", file, "--results", tmp_path / "r", "--hostfile", hostfile, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "4 cells, 4 to run" in done.stdout
     assert "--include node1:0 " in done.stdout and "--include node1:0,1@node2:0,1 " in done.stdout
@@ -155,10 +156,10 @@ def test_what_stands_for_a_record_is_told_at_the_start_and_set_aside_when_asked(
     folder.mkdir(parents=True)
     later.write_text('{"schema_version": 99}')
     console = Console(file=io.StringIO(), width=1000)
-    session = Session(console, results)
+    options = RunOptions("m", retry=("failed",), dry_run=True)
+    session = Session(console, options, Launch(results, worker="none"))
     cells = matrix.load(str(file)).expand()
-    dry = RunOptions("m", ["failed"], None, True, False, False, None)
-    session._stage(cells, dry)
+    session._stage("m", cells)
     said = console.file.getvalue()
     assert "2 cells, 0 to run" in said and said.count("--retry unreadable sets it aside and runs its cell") == 2
     assert "schema_version is 99" in said and f"{folder}: " in said

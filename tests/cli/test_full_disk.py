@@ -14,9 +14,10 @@ from runs import by_name, in_training, started, wait_for, workers
 from sample_records import record
 from scripted import QUICK
 
-from bench.cli.run import Session
+from bench.cli.run import RunOptions, Session
 from bench.core.settings import InputError
 from bench.records import store
+from bench.runner.launch import Launch
 from bench.training import worker
 
 
@@ -65,7 +66,7 @@ def test_a_full_disk_makes_a_run_wait_with_what_it_has(
 ) -> None:
     """The record of what trains when the disk becomes full is written when there is room, and the rest runs."""
     file, results = write_matrix({"seed": [0, 1], "steps": 100, "evaluate_every": 100}), disk / "results"
-    monkeypatch.setenv("BENCH_CLOCKS", '{"room": 0.5}')
+    monkeypatch.setenv("BENCH_TIMEOUTS", '{"room": 0.5}')
     with started(file, results) as process:
         wait_for(lambda: in_training(results))
         fill(disk / "filler")
@@ -93,7 +94,7 @@ def test_results_that_cannot_be_written_are_told_before_anything_starts(fault, d
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     why = {"full": "No space left on device", "read-only": "Read-only file system"}[fault]
     with pytest.raises(InputError) as caught:
-        Session(Console(quiet=True), results).run(str(write_matrix()), [], None, False)
+        Session(Console(quiet=True), RunOptions(str(write_matrix())), Launch(results, worker="none")).run()
     expected = f"{results}: --results: found {why}, expected a folder with room in which files can be written"
     assert str(caught.value) == expected
     assert not list(results.glob(".run/2*")), "no run has begun"

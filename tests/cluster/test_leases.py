@@ -35,8 +35,8 @@ def run_folder(results: Path, name: str) -> Path:
     return folder
 
 
-def leases(results: Path, name: str, clocks: Timeouts = CLOCKS) -> Leases:
-    return Leases(results, run_folder(results, name), clocks)
+def leases(results: Path, name: str, timeouts: Timeouts = CLOCKS) -> Leases:
+    return Leases(results, run_folder(results, name), timeouts)
 
 
 def claims(results: Path) -> list[str]:

@@ -75,7 +75,7 @@ class Guarded:
 
 
 @contextlib.contextmanager
-def guarded(folder: Path, clocks: Timeouts = CLOCKS, **variables: str) -> Iterator[Guarded]:
+def guarded(folder: Path, timeouts: Timeouts = CLOCKS, **variables: str) -> Iterator[Guarded]:
     """Started by a shell, as by a launcher. The lease is of a process that does nothing: it stands still."""
     (folder / "rank_script.py").write_text(RANK)
     work, lease = folder / "group", folder / "lease"
@@ -86,7 +86,7 @@ def guarded(folder: Path, clocks: Timeouts = CLOCKS, **variables: str) -> Iterat
     (work / "stop").touch()
     described = {"module": "rank_script", "launcher": "pdsh", "ranks": [["localhost", 0]], "alone": True}
     described |= {"slots": {"localhost": 1}, "devices": "", "variables": variables, "lease": str(lease)}
-    (work / "group.json").write_text(json.dumps({**described, "clocks": asdict(clocks)}))
+    (work / "group.json").write_text(json.dumps({**described, "timeouts": asdict(timeouts)}))
     own = {**os.environ, "RANK": "0", "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
     script = f"{sys.executable} -m bench.cluster.rank_supervisor {work} & wait $!"
     made = Guarded(work, lease, subprocess.Popen(["sh", "-c", script], env=own), run)

@@ -166,7 +166,7 @@ def test_the_stand_in_refuses_what_srun_refuses(stand_ins, monkeypatch, tmp_path
 
 def test_ranks_have_the_places_of_the_allocation_and_end_together(stand_ins, monkeypatch, tmp_path: Path) -> None:
     in_allocation(monkeypatch, SLURM_TASKS_PER_NODE="2,1", SLURM_EXCLUSIVE="1")  # which steps must not inherit
-    how = Launch(tmp_path, launcher=Slurm(), clocks=QUICK, worker=WORKER)
+    how = Launch(tmp_path, launcher=Slurm(), timeouts=QUICK, worker=WORKER)
     slots = how.hosts(3)
     place = SlotPool(slots).allocate(SlotRequest(3))
     assert place is not None
@@ -186,7 +186,7 @@ def test_ranks_have_the_places_of_the_allocation_and_end_together(stand_ins, mon
 def test_a_rank_that_fails_ends_the_step(stand_ins, monkeypatch, tmp_path: Path) -> None:
     in_allocation(monkeypatch)
     monkeypatch.setenv("BENCH_FAILS", "1")
-    with saying(Slurm(), replace(group(tmp_path), clocks=QUICK), monkeypatch) as running:
+    with saying(Slurm(), replace(group(tmp_path), timeouts=QUICK), monkeypatch) as running:
         wait_for(lambda: running.session.poll() is not None)
         wait_for(lambda: running.poll() or running.failing)
         found = failure_diagnosis.first_failed_rank(running.exits)

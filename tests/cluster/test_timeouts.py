@@ -1,4 +1,4 @@
-"""How long a run waits: what goes together, and what BENCH_CLOCKS may say."""
+"""How long a run waits: what goes together, and what BENCH_TIMEOUTS may say."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from bench.cli.run import LaunchTarget
+from bench.cli.commands.running import launch_of
 from bench.cluster.timeouts import RULES, Timeouts, chosen
 from bench.core.settings import InputError
+from bench.runner.launch import Launch
 
 BENCH = ROOT / "bench"
 
@@ -42,10 +43,10 @@ def test_each_rule_is_checked(rule) -> None:
 
 
 def test_the_variable_is_a_factor_or_fields_and_a_timeout_of_ones_own_counts_more() -> None:
-    assert chosen({}) == chosen({"BENCH_CLOCKS": ""}) == chosen({"BENCH_CLOCKS": "1"}) == Timeouts()
-    assert chosen({"BENCH_CLOCKS": "0.1"}) == Timeouts().scaled(0.1)
-    assert chosen({"BENCH_CLOCKS": '{"lease": 300, "probe": 7.5}'}) == Timeouts(lease=300, probe=7.5)
-    assert chosen({"BENCH_CLOCKS": "2"}, timeout=30) == replace(Timeouts().scaled(2), timeout=30)
+    assert chosen({}) == chosen({"BENCH_TIMEOUTS": ""}) == chosen({"BENCH_TIMEOUTS": "1"}) == Timeouts()
+    assert chosen({"BENCH_TIMEOUTS": "0.1"}) == Timeouts().scaled(0.1)
+    assert chosen({"BENCH_TIMEOUTS": '{"lease": 300, "probe": 7.5}'}) == Timeouts(lease=300, probe=7.5)
+    assert chosen({"BENCH_TIMEOUTS": "2"}, timeout=30) == replace(Timeouts().scaled(2), timeout=30)
     assert Timeouts(**json.loads(json.dumps(asdict(Timeouts(lease=300))))) == Timeouts(lease=300), (
         "as group.json has it"
     )
@@ -63,29 +64,31 @@ def test_the_variable_is_a_factor_or_fields_and_a_timeout_of_ones_own_counts_mor
         ('{"leese": 300}', "unknown field: found 'leese', expected one of agent_beat, "),
         ('{"leese": 300}', "(did you mean lease?)"),
         ('{"lease": "300"}', "lease: found '300', expected seconds from 1e-06 to 1e+06"),
-        ('{"lease": true, "echo": -1}', "environment: BENCH_CLOCKS: echo: found -1, expected seconds"),
+        ('{"lease": true, "echo": -1}', "environment: BENCH_TIMEOUTS: echo: found -1, expected seconds"),
         ('{"lease": NaN}', "lease: found nan, expected seconds"),
         ('{"lease": 20}', "lease: found 20, expected at least 45, 1.5 x orphan: ranks have to end before another run"),
     ],
 )
 def test_what_the_variable_cannot_be_is_said_with_what_it_can(text: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        chosen({"BENCH_CLOCKS": text})
+        chosen({"BENCH_TIMEOUTS": text})
     assert said in str(caught.value)
-    assert all(line.startswith("environment: BENCH_CLOCKS: ") for line in str(caught.value).splitlines())
+    assert all(line.startswith("environment: BENCH_TIMEOUTS: ") for line in str(caught.value).splitlines())
 
 
 def test_a_launch_takes_them_from_where_it_runs(tmp_path: Path) -> None:
-    assert LaunchTarget().launch(tmp_path).clocks == Timeouts()
-    assert LaunchTarget(clocks=Timeouts(lease=300)).launch(tmp_path).clocks.lease == 300
+    assert Launch(tmp_path, worker="none").timeouts == Timeouts()
+    assert launch_of(tmp_path, None, "pdsh", None, Timeouts(lease=300)).timeouts.lease == 300
 
 
-@pytest.mark.parametrize("words", [["run", "quickstart", "--dry"], ["preflight", "quickstart"], ["node"], ["doctor"]])
+@pytest.mark.parametrize(
+    "words", [["run", "quickstart", "--dry-run"], ["preflight", "quickstart"], ["node-agent"], ["doctor"]]
+)
 def test_every_command_that_waits_reads_the_variable(words: list[str], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("BENCH_CLOCKS", '{"lease": 20}')
+    monkeypatch.setenv("BENCH_TIMEOUTS", '{"lease": 20}')
     command = [sys.executable, "-m", "bench", *words, "--results", str(tmp_path / "results")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "BENCH_CLOCKS: lease: found 20" in done.stderr, done.stderr
+    assert done.returncode == 2 and "BENCH_TIMEOUTS: lease: found 20" in done.stderr, done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -94,7 +97,7 @@ def test_no_field_is_forgotten() -> None:
     read = {
         node.attr
         for file in BENCH.rglob("*.py")
-        if file.name != "clocks.py"
+        if file.name != "timeouts.py"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute)
     }

@@ -624,7 +624,7 @@ def test_run_ends_with_2_where_a_hostfile_is_none(line: str, tmp_path: Path) -> 
     file, hosts = tmp_path / "mine.yaml", tmp_path / "hosts"
     file.write_text(json.dumps({"defaults": SMALL, "axes": {"seed": 0}}))
     hosts.write_text(line)
-    done = call("run", file, "--hostfile", hosts, "--results", tmp_path / "r", "--dry")
+    done = call("run", file, "--hostfile", hosts, "--results", tmp_path / "r", "--dry-run")
     assert done.returncode == 2 and done.stderr.startswith(f"bench: {hosts}: line 1: ")
 
 

@@ -67,7 +67,7 @@ class Chaos:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, **self.variables, "BENCH_CLOCKS": CLOCKS}
+        return {**os.environ, **self.variables, "BENCH_TIMEOUTS": CLOCKS}
 
     def command(self, *options: str) -> list[str]:
         words = ["run", str(self.matrix), "--results", str(self.results), "--hostfile", str(self.hostfile)]

@@ -9,7 +9,8 @@ from pathlib import Path
 import light_worker
 from places import HELPERS, ROOT
 
-from bench.cli import main, run
+from bench import training
+from bench.cli import main
 from bench.matrix import matrix
 from bench.matrix.cell import Cell
 
@@ -29,5 +30,5 @@ def instead(file: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run.WORKER = light_worker.__name__
+    training.WORKER = light_worker.__name__
     main.main()

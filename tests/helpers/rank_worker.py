@@ -22,14 +22,14 @@ from bench.training.engine import World
 
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
-    clocks = Timeouts(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
+    timeouts = Timeouts(**json.loads((folder / "group.json").read_text("utf-8"))["timeouts"])
     sources.use({})
     world = World.join()
-    for number, line in enumerate(worker.queue(folder / "queue.jsonl", clocks), 1):
+    for number, line in enumerate(worker.queue(folder / "queue.jsonl", timeouts), 1):
         if "call" in line:
             call(line, world)
         else:
-            worker.serve(rebuild(line["cell"]), world, Path(line["results"]), line, {"launcher": "deepspeed"}, clocks)
+            worker.serve(rebuild(line["cell"]), world, Path(line["results"]), line, {"launcher": "deepspeed"}, timeouts)
         gc.collect()
         if number == 1:
             gc.freeze()  # as bench.training.worker does

@@ -57,7 +57,7 @@ class Ranks:
     def __init__(self, folder: Path):
         self.folder, self.how = folder, Launch(folder, launcher=Here(folder), worker="rank_worker")
         self.run = launch.run_folder(folder)
-        self.leases = Leases(folder, self.run, self.how.clocks)
+        self.leases = Leases(folder, self.run, self.how.timeouts)
         self.warm: dict[int, ProcessGroup] = {}  # by the number of its ranks
         self.variables = variables()
         self.calls = 0
@@ -134,7 +134,7 @@ class Ranks:
                 if (ended or still) and not done():
                     how = "ended" if ended else f"made no progress for {STILL_SECONDS:g} s: {running.beats}"
                     raise AssertionError("\n".join([f"the group of {size} ranks {how}", *running.log(60)]))
-                time.sleep(self.how.clocks.poll / 2)
+                time.sleep(self.how.timeouts.poll / 2)
         except BaseException:  # also of a test that is stopped: its ranks may be in the middle of anything
             self._end(size)
             raise

@@ -88,7 +88,7 @@ class Scripted(DeepSpeed):
     def command(self, group: Group) -> list[str]:
         return [sys.executable, "-c", RANK, str(group.work), str(self.folder)]
 
-    def reachable(self, host: str, clocks: Timeouts) -> bool:
+    def reachable(self, host: str, timeouts: Timeouts) -> bool:
         return host not in self.gone
 
     def know(self, cells: Sequence[Cell], results: Path) -> None:

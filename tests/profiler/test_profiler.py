@@ -1,4 +1,4 @@
-"""The instruments, on clocks and allocations that are known."""
+"""The instruments, on timeouts and allocations that are known."""
 
 from __future__ import annotations
 

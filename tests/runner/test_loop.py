@@ -44,7 +44,7 @@ def run(
     cells: list[Cell],
     results: Path,
     hosts: str = "",
-    clocks: Timeouts = QUICK,
+    timeouts: Timeouts = QUICK,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> list[str]:
     """What the run notes. `hosts`: with one slot each; else it has this machine."""
@@ -57,7 +57,7 @@ def run(
         notes.append(event.note)
         watch(event)
 
-    how = Launch(results, hostfile if hosts else None, launcher=scripted, clocks=clocks, worker=WORKER)
+    how = Launch(results, hostfile if hosts else None, launcher=scripted, timeouts=timeouts, worker=WORKER)
     loop.run(cells, how, both)
     return [note for note in notes if note]
 
@@ -111,7 +111,7 @@ def test_ranks_that_do_not_come_together_cost_their_cell_and_no_host(
 
 def test_a_rank_that_stands_still_costs_its_cell_alone(scripted: Scripted, expand, tmp_path: Path) -> None:
     scripted.ends("hangs ends")
-    run(scripted, expand({"seed": [0, 1, 2]}), tmp_path / "results", clocks=replace(QUICK, timeout=3))
+    run(scripted, expand({"seed": [0, 1, 2]}), tmp_path / "results", timeouts=replace(QUICK, timeout=3))
     assert statuses(tmp_path / "results") == {"timeout": 1, "unsupported": 2}
     (hung,) = (record for record in by_seed(tmp_path / "results").values() if record.status == "timeout")
     assert hung.failure is not None and (hung.failure.rank, hung.failure.phase) == (0, "train")
@@ -210,7 +210,7 @@ def test_a_disk_that_is_full_when_a_group_starts_is_waited_for(
 
     monkeypatch.setattr(process_group.files, "write", sometimes)
     scripted.ends("ends")
-    run(scripted, expand(), tmp_path / "results", clocks=replace(QUICK, room=0.01))
+    run(scripted, expand(), tmp_path / "results", timeouts=replace(QUICK, room=0.01))
     assert statuses(tmp_path / "results") == {"unsupported": 1} and not full
 
 

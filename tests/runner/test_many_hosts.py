@@ -49,7 +49,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """`bench run` on all hosts, from here; ended with the test."""
     line = command(file, results, "--hostfile", them.hostfile, *options, module=module)
-    environment = {**them.environment, "BENCH_CLOCKS": CLOCKS, **variables}
+    environment = {**them.environment, "BENCH_TIMEOUTS": CLOCKS, **variables}
     with subprocess.Popen(line, env=environment, text=True, **TOLD) as process:
         try:
             yield process
@@ -264,15 +264,15 @@ def test_two_runs_on_two_hosts_share_the_cells(write_matrix, tmp_path: Path) -> 
     assert all(any(file.read_text().strip() for file in run.glob("*/queue.jsonl")) for run in results.glob(".run/2*"))
 
 
-@pytest.mark.parametrize("launcher", [pytest.param("openmpi", marks=with_mpirun), "no_ssh"])
+@pytest.mark.parametrize("launcher", [pytest.param("openmpi", marks=with_mpirun), "agents"])
 def test_other_launchers_start_ranks_on_two_hosts(launcher: str, write_matrix, tmp_path: Path) -> None:
     file, results = write_matrix({"ranks": 2, "zero": "zero3"}), tmp_path / "results"
-    ranks = light_run.instead(file) if launcher == "no_ssh" else {}
+    ranks = light_run.instead(file) if launcher == "agents" else {}
     with hosts(2, tmp_path / "hosts") as them, contextlib.ExitStack() as stack:
-        if launcher == "no_ssh":
+        if launcher == "agents":
             for host in them.addresses:
                 them.end_sshd(host)
-                agent = [sys.executable, "-m", "bench", "node", "--results", str(results), "--name", host]
+                agent = [sys.executable, "-m", "bench", "node-agent", "--results", str(results), "--name", host]
                 own = os.environ | ranks
                 stack.callback(stack.enter_context(them.start_in(host, agent, env=own, **TOLD)).kill)
         run = stack.enter_context(started(them, file, results, "--launcher", launcher, **ranks))

@@ -30,16 +30,16 @@ from bench.core.redaction import SECRET
 from bench.core.settings import InputError
 
 
-def examine(slots: Mapping[str, int], results: Path, clocks: Timeouts) -> Hosts:
+def examine(slots: Mapping[str, int], results: Path, timeouts: Timeouts) -> Hosts:
     """What is known of the hosts of a hostfile, and of this machine; of this one alone where there are none."""
-    own = _each(functools.partial(is_here, seconds=clocks.resolve), slots)
+    own = _each(functools.partial(is_here, seconds=timeouts.resolve), slots)
     found = [Host(name, slots[name], here) for name, here in zip(slots, own, strict=True)]
     if not any(host.here for host in found):
         found.append(Host("localhost", 0 if slots else None, here=True))
-    hosts = _each(functools.partial(_greeted, hosts=found, clocks=clocks), found)
+    hosts = _each(functools.partial(_greeted, hosts=found, timeouts=timeouts), found)
     with _planted(results) as (token, planted):
-        hosts = _each(functools.partial(_probed, hosts=hosts, results=results, token=token, clocks=clocks), hosts)
-    every = _each(functools.partial(_met, hosts=hosts, clocks=clocks), hosts)
+        hosts = _each(functools.partial(_probed, hosts=hosts, results=results, token=token, timeouts=timeouts), hosts)
+    every = _each(functools.partial(_met, hosts=hosts, timeouts=timeouts), hosts)
     torn = _torn(results) if any(not host.here for host in every) else []
     return Hosts(tuple(every), planted, tuple(torn))
 
@@ -68,14 +68,14 @@ def _by_ssh(host: Host, hosts: list[Host]) -> bool:
     return not host.here or (bool(host.slots) and len(hosts) > 1)
 
 
-def _greeted(host: Host, hosts: list[Host], clocks: Timeouts) -> Host:
+def _greeted(host: Host, hosts: list[Host], timeouts: Timeouts) -> Host:
     """With its address, and what ssh and its clock said."""
     if _by_ssh(host, hosts):
-        host = _asked(host, clocks.greet)
+        host = _asked(host, timeouts.greet)
     if host.unreachable and not host.here:
         return host
     with contextlib.suppress(OSError):
-        host = replace(host, address=address_of(host.name, clocks))
+        host = replace(host, address=address_of(host.name, timeouts))
     return host
 
 
@@ -91,26 +91,26 @@ def _asked(host: Host, seconds: float) -> Host:
     return host
 
 
-def _probed(host: Host, hosts: list[Host], results: Path, token: str, clocks: Timeouts) -> Host:
+def _probed(host: Host, hosts: list[Host], results: Path, token: str, timeouts: Timeouts) -> Host:
     """With the facts that the probe finds on it. This machine answers also where ssh does not reach it."""
     if host.unreachable and not host.here:
         return host
     reply = secrets.token_hex(8)
     others = {one.name: one.address for one in hosts if one is not host and one.address and one.slots != 0}
     request = Request(
-        results=str(results), token=token, reply=reply, variables=variables(), others=others, clocks=clocks
+        results=str(results), token=token, reply=reply, variables=variables(), others=others, timeouts=timeouts
     )
-    done = _run(host, probe.__name__, request.model_dump_json(), clocks.answer)
+    done = _run(host, probe.__name__, request.model_dump_json(), timeouts.answer)
     replied = _take(results / f".doctor-{reply}", reply)
     if done.code != 0:
-        return replace(host, broken=_said(done, clocks.answer))
+        return replace(host, broken=_said(done, timeouts.answer))
     try:
         return replace(host, facts=Facts.model_validate_json(_last_line(done)), replied=replied)
     except ValidationError:
         return replace(host, broken=f"found {_last_line(done)[:60]!r}, as another version of promptzero may answer")
 
 
-def _met(host: Host, hosts: list[Host], clocks: Timeouts) -> Host:
+def _met(host: Host, hosts: list[Host], timeouts: Timeouts) -> Host:
     """With what came of connecting to all other hosts of the run."""
     guests = [one for one in hosts if one.facts and one.address and one.slots]
     if host not in guests or len(guests) < 2:
@@ -119,12 +119,12 @@ def _met(host: Host, hosts: list[Host], clocks: Timeouts) -> Host:
     others = {
         one.name: (one.address, one.facts.port) for one in guests if one is not host and one.address and one.facts
     }
-    invitation = Invitation(name=host.name, port=host.facts.port, others=others, clocks=clocks)
-    done = _run(host, meeting.__name__, invitation.model_dump_json(), clocks.answer)
+    invitation = Invitation(name=host.name, port=host.facts.port, others=others, timeouts=timeouts)
+    done = _run(host, meeting.__name__, invitation.model_dump_json(), timeouts.answer)
     try:
         return replace(host, met=json.loads(_last_line(done)))
     except ValueError:
-        return replace(host, met=dict.fromkeys(others, _said(done, clocks.answer)))
+        return replace(host, met=dict.fromkeys(others, _said(done, timeouts.answer)))
 
 
 def _run(host: Host, module: str, stdin: str, seconds: float) -> Done:

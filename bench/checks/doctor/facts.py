@@ -16,7 +16,7 @@ class Request(Settings):
     reply: str  # the same of what the asked host writes into those in which it finds it
     variables: dict[str, str]  # that `bench run` would give a rank; what is secret is replaced
     others: dict[str, str]  # the other hosts and their addresses
-    clocks: Timeouts
+    timeouts: Timeouts
 
 
 class Gpu(Settings):

@@ -21,14 +21,14 @@ class Invitation(Settings):
     name: str  # of the host that is asked
     port: int  # on which it listens
     others: dict[str, tuple[str, int]]  # address and port of each
-    clocks: Timeouts
+    timeouts: Timeouts
 
 
 class Guest:
     """One host of a meeting."""
 
     def __init__(self, invitation: Invitation):
-        self.invitation, self.clocks = invitation, invitation.clocks
+        self.invitation, self.timeouts = invitation, invitation.timeouts
         self.met: set[str] = set()  # who has connected to this one
         self.failures: dict[str, str | None] = dict.fromkeys(invitation.others, "never tried")
         self.everybody = asyncio.Event()
@@ -42,13 +42,13 @@ class Guest:
         async with server:
             with contextlib.suppress(asyncio.TimeoutError):
                 everything = asyncio.gather(self.everybody.wait(), *map(self._reach, self.invitation.others))
-                await asyncio.wait_for(everything, self.clocks.meet)
+                await asyncio.wait_for(everything, self.timeouts.meet)
         return self.failures
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Says who is here to somebody who has said the same."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            name = (await asyncio.wait_for(reader.readline(), self.clocks.meet_try)).decode(errors="replace").strip()
+            name = (await asyncio.wait_for(reader.readline(), self.timeouts.meet_try)).decode(errors="replace").strip()
             writer.write(f"{self.invitation.name}\n".encode())
             await writer.drain()
             self.met.add(name)
@@ -62,14 +62,14 @@ class Guest:
         while self.failures[other] is not None:
             try:
                 async with self.doors:
-                    answer = await asyncio.wait_for(self._ask(address, port), self.clocks.meet_try)
+                    answer = await asyncio.wait_for(self._ask(address, port), self.timeouts.meet_try)
                 self.failures[other] = None if answer == other else f"{address} is another host"
             except asyncio.TimeoutError:
                 self.failures[other] = f"{address} does not answer"
             except OSError as error:
                 self.failures[other] = f"{address}: {error.strerror or error}"
             if self.failures[other] is not None:
-                await asyncio.sleep(self.clocks.meet_again)
+                await asyncio.sleep(self.timeouts.meet_again)
 
     async def _ask(self, address: str, port: int) -> str:
         reader, writer = await asyncio.open_connection(address, port)

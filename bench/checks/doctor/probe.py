@@ -38,7 +38,7 @@ def main() -> None:
 
 def facts(request: Request) -> Facts:
     head, dirty = environment.commit()
-    found, problem = gpus(request.clocks.gpus)
+    found, problem = gpus(request.timeouts.gpus)
     name = socket.gethostname()
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     return Facts(
@@ -61,11 +61,11 @@ def facts(request: Request) -> Facts:
         interfaces={name: tuple(addresses) for name, addresses in interfaces().items()},
         chosen_interfaces={name: value for name in CHOOSING if (value := os.environ.get(name))},
         own_name=name,
-        own_addresses=tuple(addresses_of(name, request.clocks.resolve)),
+        own_addresses=tuple(addresses_of(name, request.timeouts.resolve)),
         routes={other: route(address) for other, address in request.others.items()},
         tools=tools(),
         offline=offline,
-        hub=None if offline else hub(os.environ.get("HF_ENDPOINT") or HUB, request.clocks.hub),
+        hub=None if offline else hub(os.environ.get("HF_ENDPOINT") or HUB, request.timeouts.hub),
         hub_token=bool(os.environ.get("HF_TOKEN")),
         port=free_port(),
     )

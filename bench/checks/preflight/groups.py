@@ -43,11 +43,11 @@ def run(probes: list[Probe], where: Launch, tell: Found) -> tuple[dict[str, Verd
 def _serve(
     group: list[Probe], where: Launch, folder: Path, verdicts: dict[str, Verdict], tell: Found
 ) -> Environment | None:
-    failed_starts, environment, limit = 0, None, where.clocks.probe
+    failed_starts, environment, limit = 0, None, where.timeouts.probe
     while left := [probe for probe in group if probe.name not in verdicts]:
         work = Path(tempfile.mkdtemp(dir=folder, prefix="preflight-"))
         files.write(work / "queue.json", json.dumps({"probes": [probe.cell.content() for probe in left]}))
-        follower = _Follower(work, left, tell, where.clocks)
+        follower = _Follower(work, left, tell, where.timeouts)
         try:
             ended = launch.run_group(left[0].cell.ranks, work, where, WORKER, follower.look)
             how = f"a process ended without a verdict: {failure_diagnosis.how_it_ended(ended)}"
@@ -68,8 +68,8 @@ def _serve(
 class _Follower:
     """Sees which probe runs and what was found, in the files that ranks write."""
 
-    def __init__(self, work: Path, probes: list[Probe], tell: Found, clocks: Timeouts):
-        self.work, self.tell, self.clocks = work, tell, clocks
+    def __init__(self, work: Path, probes: list[Probe], tell: Found, timeouts: Timeouts):
+        self.work, self.tell, self.timeouts = work, tell, timeouts
         self.waiting = list(probes)  # in the order of the queue
         self.verdicts: dict[str, Verdict] = {}
         self.running: Probe | None = None
@@ -84,7 +84,7 @@ class _Follower:
             self.found(self.waiting[0], Verdict.model_validate_json(file.read_bytes()))
         if self.running is None and self.waiting and (self.work / "started" / self.waiting[0].name).is_file():
             self.running, self.last_progress_at = self.waiting[0], time.monotonic()
-        limit = self.clocks.join if self.environment is None else self.clocks.probe
+        limit = self.timeouts.join if self.environment is None else self.timeouts.probe
         if self.waiting and time.monotonic() - self.last_progress_at > limit:
             raise TookTooLong
 

@@ -33,7 +33,7 @@ from bench.training.worker import FAILED, MAX_CELLS, is_echo
 def main() -> None:
     folder = Path(next(argument for argument in sys.argv[1:] if not argument.startswith("--")))
     queue = json.loads((folder / "queue.json").read_text("utf-8"))
-    clocks = Timeouts(**json.loads((folder / "group.json").read_text("utf-8"))["clocks"])
+    timeouts = Timeouts(**json.loads((folder / "group.json").read_text("utf-8"))["timeouts"])
     world = World.join()
     hosts = world.gather(world.host)
     if world.rank == 0:
@@ -41,7 +41,7 @@ def main() -> None:
         files.write(folder / "environment.json", where.model_dump_json())
     reference: Reference | None = None
     for number, content in enumerate(queue["probes"][:MAX_CELLS]):
-        reference = serve(rebuild(content), world, folder, reference, clocks) or reference
+        reference = serve(rebuild(content), world, folder, reference, timeouts) or reference
         gc.collect()
         if number == 0:
             gc.freeze()  # what the libraries are made of; DeepSpeed collects too, 0.3 s each time with all of it
@@ -49,7 +49,7 @@ def main() -> None:
     _exit(0)
 
 
-def serve(probe: Cell, world: World, folder: Path, known: Reference | None, clocks: Timeouts) -> Reference | None:
+def serve(probe: Cell, world: World, folder: Path, known: Reference | None, timeouts: Timeouts) -> Reference | None:
     """Writes the verdict. An exception that other ranks may not have had ends the process."""
     if world.rank == 0:
         files.write(folder / "started" / probe.name, "")
@@ -59,13 +59,13 @@ def serve(probe: Cell, world: World, folder: Path, known: Reference | None, cloc
     except Exception as error:  # whatever it was, it is this probe's result
         traceback.print_exc()
         if is_echo(error):
-            time.sleep(clocks.echo)
+            time.sleep(timeouts.echo)
             os._exit(FAILED)
         exception = f"{type(error).__name__}: {error}"[:2000]
         seconds = sum(clock.seconds.values())
         refused = Verdict(finding="unsupported", phase=clock.current, exception=exception, seconds=seconds)
         write(folder, probe.name, refused)
-        if clock.current in ("setup", UNCHECKED) and all_refused(probe.name, world, folder, clocks):
+        if clock.current in ("setup", UNCHECKED) and all_refused(probe.name, world, folder, timeouts):
             torch.nn.functional.linear = LINEAR  # a ZeRO-3 engine that was not finished does not put it back
             return None
         _exit(FAILED)
@@ -80,14 +80,14 @@ def write(folder: Path, name: str, verdict: Verdict) -> None:
     files.write_once(folder / "verdicts" / f"{name}.json", verdict.model_dump_json())
 
 
-def all_refused(name: str, world: World, folder: Path, clocks: Timeouts) -> bool:
+def all_refused(name: str, world: World, folder: Path, timeouts: Timeouts) -> bool:
     """Whether every rank is here; by files, since a rank that is not cannot answer."""
     files.write(folder / "refused" / f"{name}.{world.rank}", "")
-    end = time.monotonic() + clocks.agree
+    end = time.monotonic() + timeouts.agree
     while time.monotonic() < end:
         if all((folder / "refused" / f"{name}.{rank}").is_file() for rank in range(world.size)):
             return True
-        time.sleep(clocks.queue)
+        time.sleep(timeouts.queue)
     return False
 
 

@@ -14,7 +14,7 @@ DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 MatrixArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped matrix.")]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of records and boards.")]
 HostfileOption = Annotated[Path | None, typer.Option(help="Hosts and slots, as deepspeed reads them.")]
-LauncherOption = Annotated[str, typer.Option(help="What starts ranks on the hosts: pdsh, openmpi, slurm or no_ssh.")]
+LauncherOption = Annotated[str, typer.Option(help="What starts ranks on the hosts: pdsh, openmpi, slurm or agents.")]
 ArgumentOption = Annotated[list[str] | None, typer.Option(help="Passed on to the launcher as it is.")]
 NameOption = Annotated[str | None, typer.Option(help="Of this host in the hostfile; default: its own.")]
 TimeoutOption = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.commands.options import JsonOption, ResultsOption
-from bench.cli.terminal import fail, read, read_cards, show
+from bench.cli.terminal import fail, print_table, read, read_cards
 
 
 def board(
@@ -59,7 +59,7 @@ def claims(
         print(json.dumps({"claims": [claims.content(one) for one in found], "file": str(file)}, indent=1))
         return
     _, head, rows = claims.section(found)
-    show(head, rows)
+    print_table(head, rows)
     print(file)
 
 
@@ -103,7 +103,7 @@ def landscape(
         lines = [dict(zip(head, row, strict=True)) for row in rows]
         print(json.dumps({"surfaces": lines, "files": [str(file) for file in written]}, indent=1))
         return
-    show(head, [[shown(cell) for cell in row] for row in rows])
+    print_table(head, [[shown(cell) for cell in row] for row in rows])
     print(*written, sep="\n")
 
 
@@ -137,4 +137,4 @@ def list_(what: Listing, as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1))
         return
-    show(head, rows)
+    print_table(head, rows)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -26,8 +26,11 @@ from bench.cli.commands.options import (
     ResultsOption,
     TimeoutOption,
 )
-from bench.cli.terminal import budget_of, fail, show
-from bench.cluster.timeouts import chosen
+from bench.cli.terminal import budget_of, fail, print_table
+from bench.cluster.timeouts import Timeouts, chosen
+
+if TYPE_CHECKING:
+    from bench.runner.launch import Launch
 
 
 def run(
@@ -37,7 +40,7 @@ def run(
     retry: Annotated[
         list[str] | None, typer.Option(help="Run cells again whose record has this status; or unreadable.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many cells.")] = None,
+    max_cells: Annotated[int | None, typer.Option(min=1, help="Run at most so many cells.")] = None,
     launcher: LauncherOption = "pdsh",
     launcher_argument: ArgumentOption = None,
     timeout: TimeoutOption = None,
@@ -54,24 +57,36 @@ def run(
         str | None, typer.Option(help="Of a GPU, for --skip-oom; default: of this machine's first.")
     ] = None,
     reserve: ReserveOption = RESERVE,
-    dry: Annotated[bool, typer.Option("--dry", help="Print the commands, start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, start nothing.")] = False,
 ) -> None:
     """Run the cells of a matrix that have no record yet, then regenerate the boards."""
-    clocks = chosen(os.environ, timeout)
-    from bench.cli.run import LaunchTarget, Session
+    timeouts = chosen(os.environ, timeout)
+    from bench.cli.run import RunOptions, Session
     from bench.cluster.processes import stop_on_signals
 
     stop_on_signals()
     if gpu_memory is not None and not skip_oom:
         fail("command line: --gpu-memory: expected --skip-oom with it")
     budget = budget_of(gpu_memory, reserve, remote=hostfile is not None or launcher != "pdsh") if skip_oom else None
-    where = LaunchTarget(hostfile, tuple(launcher_argument or ()), launcher, clocks)
-    session = Session(Console(soft_wrap=True), results, where)
+    options = RunOptions(matrix, tuple(retry or ()), max_cells, dry_run, preflight, predict, budget)
+    launch = launch_of(results, hostfile, launcher, launcher_argument, timeouts)
     try:
-        raise typer.Exit(session.run(matrix, retry or [], limit, dry, preflight, predict, budget))
+        raise typer.Exit(Session(Console(soft_wrap=True), options, launch).run())
     except KeyboardInterrupt:
         print("bench: interrupted; finished cells keep their records", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def launch_of(
+    results: Path, hostfile: Path | None, launcher: str, arguments: list[str] | None, timeouts: Timeouts
+) -> Launch:
+    """InputError when there is no launcher of that name."""
+    from bench.cluster import launchers
+    from bench.runner.launch import Launch
+    from bench.training import WORKER
+
+    started_by = launchers.chosen(launcher, results)
+    return Launch(results, hostfile, tuple(arguments or ()), started_by, timeouts, worker=WORKER)
 
 
 def preflight(
@@ -83,22 +98,21 @@ def preflight(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the gradients of each method and ZeRO configuration of a matrix with one process of plain PyTorch."""
-    clocks = chosen(os.environ)
+    timeouts = chosen(os.environ)
     from bench.cli.preflight import command
-    from bench.cli.run import LaunchTarget
     from bench.cluster.processes import stop_on_signals
 
     stop_on_signals()
     try:
-        where = LaunchTarget(hostfile, tuple(launcher_argument or ()), launcher, clocks)
-        raise typer.Exit(command(matrix, where.launch(results), as_json))
+        launch = launch_of(results, hostfile, launcher, launcher_argument, timeouts)
+        raise typer.Exit(command(matrix, launch, as_json))
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def node(results: ResultsOption = Path("results"), name: NameOption = None) -> None:
-    """Start ranks on this host for runs with `--launcher no_ssh`, until interrupted."""
+def node_agent(results: ResultsOption = Path("results"), name: NameOption = None) -> None:
+    """Start ranks on this host for runs with `--launcher agents`, until interrupted."""
     from bench.cluster.launchers.node import command
 
     raise typer.Exit(command(results, name, chosen(os.environ)))
@@ -129,7 +143,7 @@ def plan(
     if as_json:
         print(json.dumps([content(entry, entries, budget) for entry in entries], indent=1))
     else:
-        show(*table(entries, budget))
+        print_table(*table(entries, budget))
     for line in errors(entries):
         print(f"not predicted: {line}", file=sys.stderr)
     raise typer.Exit(SOME_FAILED if errors(entries) else DONE)

@@ -22,6 +22,8 @@ DEFAULT = DeepSpeed.name
 
 def chosen(name: str, results: Path) -> Launcher:
     """The launcher of that name. InputError when there is none."""
+    if name == "no_ssh":
+        raise InputError("command line", [Problem("--launcher", "no_ssh is called agents now")])
     if name not in LAUNCHERS:
         raise InputError("command line", [Problem("--launcher", unknown(name, LAUNCHERS))])
     return LAUNCHERS[name](results)

@@ -1,4 +1,4 @@
-"""Ranks started without ssh: on every host `bench node` runs, an agent that starts what the group wants there.
+"""Ranks started without ssh: on every host `bench node-agent` runs, an agent that starts what the group wants there.
 
 They meet in the results folder alone. An agent finds the group's group.json, starts its part by deepspeed's launcher
 with `--no_ssh`, and tells how that ended. Here only a process lasts as long:
@@ -21,7 +21,7 @@ from bench.cluster.launchers.base import Group
 from bench.cluster.timeouts import Timeouts
 from bench.core.settings import InputError, Problem
 
-NAME = "no_ssh"
+NAME = "agents"
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Agents:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str, clocks: Timeouts) -> str:
-        return ssh.address_of(host, clocks)
+    def address(self, host: str, timeouts: Timeouts) -> str:
+        return ssh.address_of(host, timeouts)
 
-    def reachable(self, host: str, clocks: Timeouts) -> bool:
+    def reachable(self, host: str, timeouts: Timeouts) -> bool:
         """Whether its agent beats."""
         beat = beat_file(self.results, host)
         before = _changed(beat)
-        end = time.monotonic() + clocks.agent_gone
+        end = time.monotonic() + timeouts.agent_gone
         while before is not None and time.monotonic() < end:
-            time.sleep(clocks.agent_look)
+            time.sleep(timeouts.agent_look)
             if _changed(beat) not in (before, None):
                 return True
         return False
@@ -93,7 +93,7 @@ def main() -> None:
     """Until every part of the group has ended, it is told to stop, or `bench run` is gone; the highest exit status."""
     work, parent = Path(sys.argv[1]), os.getppid()
     group = json.loads((work / "group.json").read_text("utf-8"))
-    hosts, clocks = list(hosts_of(group)), Timeouts(**group["clocks"])
+    hosts, timeouts = list(hosts_of(group)), Timeouts(**group["timeouts"])
     told: float | None = None
     codes: dict[int, int] = {}
     while len(codes) < len(hosts) and os.getppid() == parent:
@@ -104,9 +104,9 @@ def main() -> None:
                 print(f"{host}: exit status {code}", *_tail(log_file(work, node)), sep="\n")
         if told is None and heartbeat.told_to_stop(work):
             told = time.monotonic()
-        if told is not None and time.monotonic() - told > clocks.agent_stop:
+        if told is not None and time.monotonic() - told > timeouts.agent_stop:
             break
-        time.sleep(clocks.agent_look)
+        time.sleep(timeouts.agent_look)
     sys.exit(max(codes.values(), default=1))
 
 

@@ -34,7 +34,7 @@ class Group:
     address: str  # where rank 0 listens, as the other hosts reach it
     port: int
     arguments: tuple[str, ...] = ()  # further ones of the user, for what starts the ranks
-    clocks: Timeouts = Timeouts()  # of its run
+    timeouts: Timeouts = Timeouts()  # of its run
 
     @property
     def hostfile(self) -> str:
@@ -69,11 +69,11 @@ class Launcher(Protocol):
         """To be set for the command, beside the user's own."""
         ...
 
-    def address(self, host: str, clocks: Timeouts) -> str:
+    def address(self, host: str, timeouts: Timeouts) -> str:
         """Where the other hosts reach it. OSError when there is no telling."""
         ...
 
-    def reachable(self, host: str, clocks: Timeouts) -> bool:
+    def reachable(self, host: str, timeouts: Timeouts) -> bool:
         """Whether `host` answers; takes a few seconds if it does not."""
         ...
 

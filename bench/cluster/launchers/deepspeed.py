@@ -43,11 +43,11 @@ class DeepSpeed:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str, clocks: Timeouts) -> str:
-        return ssh.address_of(host, clocks)
+    def address(self, host: str, timeouts: Timeouts) -> str:
+        return ssh.address_of(host, timeouts)
 
-    def reachable(self, host: str, clocks: Timeouts) -> bool:
-        return ssh.reachable(host, clocks)
+    def reachable(self, host: str, timeouts: Timeouts) -> bool:
+        return ssh.reachable(host, timeouts)
 
     def ends_by_signal(self, group: Group) -> bool:
         """Through pdsh it would end every launcher of this user on these hosts: DeepSpeed calls pkill for it."""
@@ -55,7 +55,7 @@ class DeepSpeed:
 
 
 def _local(group: Group) -> bool:
-    return len(group.allocation.hosts) == 1 and _is_here(group.allocation.hosts[0], group.clocks.resolve)
+    return len(group.allocation.hosts) == 1 and _is_here(group.allocation.hosts[0], group.timeouts.resolve)
 
 
 _is_here = functools.cache(ssh.is_here)

@@ -1,4 +1,4 @@
-"""`bench node`: the agent of one host. It starts, watches and ends what groups want there; see agents.py."""
+"""`bench node-agent`: the agent of one host. It starts, watches and ends what groups want there; see agents.py."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from bench.cluster.processes import Session, ignore_stop_signals, stop_on_signal
 from bench.cluster.timeouts import Timeouts
 
 
-def command(results: Path, host: str | None, clocks: Timeouts) -> int:
+def command(results: Path, host: str | None, timeouts: Timeouts) -> int:
     """Serves until SIGINT, SIGTERM or SIGHUP, which is how it is meant to end: 0."""
     stop_on_signals()
-    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname(), clocks) as agent:
+    with contextlib.suppress(KeyboardInterrupt), Node(results, host or socket.gethostname(), timeouts) as agent:
         agent.serve()
     return 0
 
@@ -44,9 +44,9 @@ Starts = Callable[[Path, dict[str, Any], int], list[str]]
 class Part:
     """What this host does of one group."""
 
-    def __init__(self, work: Path, node: int, command: list[str], clocks: Timeouts):
-        self.work, self.node, self.clocks = work, node, clocks
-        self.session = Session(command, log_file(work, node), dict(os.environ), clocks)
+    def __init__(self, work: Path, node: int, command: list[str], timeouts: Timeouts):
+        self.work, self.node, self.timeouts = work, node, timeouts
+        self.session = Session(command, log_file(work, node), dict(os.environ), timeouts)
         self.told: float | None = None  # when it was told to end
 
     def over(self) -> bool:
@@ -54,7 +54,7 @@ class Part:
         if self.session.poll() is None:
             if self.told is None and _told_to_stop(self.work):
                 self.stop()
-            if self.told is None or time.monotonic() - self.told < self.clocks.end:
+            if self.told is None or time.monotonic() - self.told < self.timeouts.end:
                 return False
         self.session.end(0)
         with contextlib.suppress(OSError):
@@ -69,9 +69,9 @@ class Part:
 class Node:
     """The agent; a context manager that ends all it has started."""
 
-    def __init__(self, results: Path, host: str, clocks: Timeouts, starts: Starts = launch_command):
-        """`clocks`: of the agent; those of a group it has from the run."""
-        self.results, self.host, self.clocks, self.starts = results, host, clocks, starts
+    def __init__(self, results: Path, host: str, timeouts: Timeouts, starts: Starts = launch_command):
+        """`timeouts`: of the agent; those of a group it has from the run."""
+        self.results, self.host, self.timeouts, self.starts = results, host, timeouts, starts
         self.parts: list[Part] = []
         self.leases: dict[str, int] = {}  # as each run's was when it was seen first
         self.seen: set[Path] = set()  # work folders that are settled: not for this host, or started
@@ -88,14 +88,14 @@ class Node:
             for part in self.parts:
                 part.stop()
             while self._still():
-                time.sleep(self.clocks.agent_look)
+                time.sleep(self.timeouts.agent_look)
             beat_file(self.results, self.host).unlink(missing_ok=True)
 
     def serve(self) -> None:
         """Until it is interrupted."""
         while True:
             self.look()
-            time.sleep(self.clocks.agent_look)
+            time.sleep(self.timeouts.agent_look)
 
     def look(self) -> None:
         """Beats, ends what is to end, starts what is new."""
@@ -104,10 +104,10 @@ class Node:
         for work, group, node in self._wanted():
             if _first(work / f"started-{node}"):
                 print(f"{work}: starting ranks", flush=True)
-                self.parts.append(Part(work, node, self.starts(work, group, node), Timeouts(**group["clocks"])))
+                self.parts.append(Part(work, node, self.starts(work, group, node), Timeouts(**group["timeouts"])))
 
     def _beat(self) -> None:
-        if time.monotonic() - self.beaten >= self.clocks.agent_beat:
+        if time.monotonic() - self.beaten >= self.timeouts.agent_beat:
             self.beaten = time.monotonic()
             with contextlib.suppress(OSError):
                 os.utime(beat_file(self.results, self.host))

@@ -56,11 +56,11 @@ class OpenMPI:
         files.write(_hostfile(group.work), "".join(lines))
         return AS_ROOT if os.geteuid() == 0 else {}
 
-    def address(self, host: str, clocks: Timeouts) -> str:
-        return ssh.address_of(host, clocks)
+    def address(self, host: str, timeouts: Timeouts) -> str:
+        return ssh.address_of(host, timeouts)
 
-    def reachable(self, host: str, clocks: Timeouts) -> bool:
-        return ssh.reachable(host, clocks)
+    def reachable(self, host: str, timeouts: Timeouts) -> bool:
+        return ssh.reachable(host, timeouts)
 
     def ends_by_signal(self, group: Group) -> bool:
         """mpirun passes it on to its own ranks."""

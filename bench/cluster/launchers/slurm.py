@@ -65,22 +65,22 @@ class Slurm:
     def variables(self, group: Group) -> dict[str, str]:
         return {}
 
-    def address(self, host: str, clocks: Timeouts) -> str:
+    def address(self, host: str, timeouts: Timeouts) -> str:
         """Of the name or address under which Slurm knows it: a node's own name need not resolve."""
         told = _scontrol("show", "node", host, "--oneliner").stdout
         known = re.search(r" NodeAddr=(\S+)", told)
-        return ssh.address_of(known[1] if known else host, clocks)
+        return ssh.address_of(known[1] if known else host, timeouts)
 
-    def reachable(self, host: str, clocks: Timeouts) -> bool:
+    def reachable(self, host: str, timeouts: Timeouts) -> bool:
         """Whether a step starts there."""
         own = {name: one for name, one in os.environ.items() if not name.startswith(INHERITED)}
-        room = max(1, round(clocks.reach))
+        room = max(1, round(timeouts.reach))
         command = ["srun", *STEP, f"--immediate={room}", "--nodes=1", "--ntasks=1", f"--nodelist={host}", "true"]
         process = subprocess.Popen(
             command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            return process.wait(clocks.step) == 0
+            return process.wait(timeouts.step) == 0
         except subprocess.TimeoutExpired:
             return False
         finally:

@@ -76,7 +76,7 @@ def test_agents_start_the_ranks_of_a_run(expand, tmp_path: Path) -> None:
     ]
     try:
         wait_for(lambda: all(beat_file(results, host).exists() for host in HOSTS))
-        how = Launch(results, tmp_path / "hosts", launcher=Agents(results), clocks=QUICK, worker=WORKER)
+        how = Launch(results, tmp_path / "hosts", launcher=Agents(results), timeouts=QUICK, worker=WORKER)
         loop.run(cells, how, lambda event: None)
     finally:
         for one in started:
@@ -119,7 +119,7 @@ def group_of(results: Path, hosts: tuple[str, ...] = HOSTS, launcher: str = "no_
     (work / "stop").touch()
     ranks = [[host, 0] for host in hosts]
     described = {"launcher": launcher, "ranks": ranks, "address": "192.0.2.1", "port": 20000, "arguments": ["--quiet"]}
-    described |= {"clocks": asdict(QUICK)}
+    described |= {"timeouts": asdict(QUICK)}
     (work / "group.json").write_text(json.dumps({**described, "lease": str(work.parent / "lease")}))
     return work
 
