@@ -44,8 +44,8 @@ def read_cards(results: Path) -> list[Card]:
 
 
 def say(console: Console, line: str) -> None:
-    """One line as it is: nothing in it is markup, and nothing is coloured."""
-    console.print(line, highlight=False, markup=False)
+    """One line as it is: nothing in it is markup, nothing is coloured, and it is not broken where a terminal ends."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_table(

@@ -247,7 +247,7 @@ def test_what_preflight_refuses_is_recorded_and_the_rest_is_launched(monkeypatch
     assert refused.failure is not None and refused.failure.phase == "preflight"
     assert "1 exact, 1 unsupported" in said.getvalue() and "1 unsupported, 1 without a record" in said.getvalue()
     launched.clear()
-    assert session.run(file, [], None, dry=False, preflight=True) == 1
+    assert session.run() == 1
     assert launched == ["zero2"] and list(by_name(tmp_path / "r").values()) == [refused], "a refusal is a record"
 
 

@@ -101,7 +101,7 @@ def test_a_matrix_runs_without_ssh(write_matrix, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "run", str(file), "--results", str(results)]
     with agents(results, *HOSTS):
         done = subprocess.run(
-            [*command, "--hostfile", str(hosts), "--launcher", "no_ssh"], capture_output=True, text=True, check=False
+            [*command, "--hostfile", str(hosts), "--launcher", "agents"], capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stdout + done.stderr
     reading = store.read_all(results)
@@ -111,7 +111,7 @@ def test_a_matrix_runs_without_ssh(write_matrix, tmp_path: Path) -> None:
     assert not list((results / ".run" / "agents").iterdir()), "an agent that ended does not look alive"
 
 
-def group_of(results: Path, hosts: tuple[str, ...] = HOSTS, launcher: str = "no_ssh") -> Path:
+def group_of(results: Path, hosts: tuple[str, ...] = HOSTS, launcher: str = "agents") -> Path:
     """A group of one rank on each host, whose run is there, as an agent finds it."""
     work = results / ".run" / "run" / f"group-{len(list(results.glob('.run/run/group-*')))}"
     work.mkdir(parents=True)
@@ -202,5 +202,5 @@ def test_a_host_answers_while_its_agent_beats(tmp_path: Path) -> None:
 
 
 def test_a_hostfile_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--launcher no_ssh: expected --hostfile"):
+    with pytest.raises(InputError, match="--launcher agents: expected --hostfile"):
         Agents(tmp_path).hosts()

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Ranks:
         """
         wanted = matrix.load(str(cells)).expand() if isinstance(cells, Path) else list(cells)
         results = results or Path(tempfile.mkdtemp(dir=self.folder, prefix="results-"))
-        self.how.predicted = dict(predicted or {})
+        self.how = replace(self.how, predicted=dict(predicted or {}))
         made: dict[str, Record] = {}
         for cell in sorted(wanted, key=lambda one: one.ranks):
             line = {**launch.line_of(cell, self.how, []), "results": str(results)}
