@@ -30,7 +30,7 @@ from bench.training import WORKER
 
 @contextlib.contextmanager
 def agents(results: Path, *hosts: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """`bench node` for each host, all on this machine; ended with the block."""
+    """`bench node-agent` for each host, all on this machine; ended with the block."""
     command = [sys.executable, "-m", "bench", "node-agent", "--results", str(results), "--name"]
     started = [subprocess.Popen([*command, host]) for host in hosts]
     try:
