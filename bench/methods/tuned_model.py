@@ -43,7 +43,6 @@ class TunedModel(nn.Module):
         self.together = tuple(attachment.together)  # a tuple: they are parts of the stack already
         self.lower_dropout = lower_dropout
         self.of_backbone = frozenset(name for name, parameter in self.named_parameters() if id(parameter) in own)
-        self._known: tuple[Batch, CachedPrefix] | None = None
         if not head.reads_vocabulary:  # what is not read would be trained without a gradient
             read = {id(parameter) for _, parameter in stack.parameters_without_lm_head()}
             for parameter in stack.parameters():
@@ -73,18 +72,6 @@ class TunedModel(nn.Module):
         finally:
             self.train(training)
 
-    @contextlib.contextmanager
-    def with_cached_prefix(self, batch: Batch, below: CachedPrefix | None) -> Generator[None, None, None]:
-        """For a while, what lies below `batch` need not be computed; below this object, and no other batch like it."""
-        self._known = None if below is None else (batch, below)
-        try:
-            yield
-        finally:
-            self._known = None
-
-    def cached_prefix(self, batch: Batch) -> CachedPrefix | None:
-        return self._known[1] if self._known is not None and self._known[0] is batch else None
-
     def logits(
         self,
         batch: Batch,
@@ -94,10 +81,9 @@ class TunedModel(nn.Module):
     ) -> Tensor:
         """`before`: edits that act ahead of the method's own at the same depth.
 
-        The backward goes down to `gradient_from`; None: to the method's first trainable depth. `below`: what lies
-        below the edits; None: what is known of the batch, if anything.
+        The backward goes down to `gradient_from`; None: to the method's first trainable depth. `below`: what is
+        known of the batch, which is not computed again.
         """
-        below = below or self.cached_prefix(batch)
         lowest = self.first_trainable_depth if gradient_from is None else gradient_from
         position = self.head.position(self.stack, batch)
         stream = self.stack.run(batch, [*before, *self.edits], lowest, below, position)
@@ -105,15 +91,16 @@ class TunedModel(nn.Module):
 
     def prefix_states(self, batch: Batch, depth: int, start: CachedPrefix | None = None) -> CachedPrefix:
         """What enters `depth`, without a backward and before the edits there; `start` is known of it already."""
-        known = self.cached_prefix(batch)
-        if start is None and known is not None and known.depth <= depth:
-            start = known
+        start = None if start is None or start.depth > depth else start
         return self.stack.prefix_states(batch, self.edits, depth, start, self.head.position(self.stack, batch))
 
-    def shared_prefix(self, batch: Batch, depth: int) -> CachedPrefix | None:
-        """What all passes over `batch` that differ at `depth` or above have in common; None where that is nothing."""
+    def shared_prefix(self, batch: Batch, depth: int, start: CachedPrefix | None = None) -> CachedPrefix | None:
+        """What all passes over `batch` that differ at `depth` or above have in common; None where that is nothing.
+
+        `start`: what is known of the batch already.
+        """
         depth = min(depth, self.first_trainable_depth)
-        return None if depth == EMBEDDINGS or self.lower_dropout else self.prefix_states(batch, depth)
+        return None if depth == EMBEDDINGS or self.lower_dropout else self.prefix_states(batch, depth, start)
 
     def gradient(self, batch: Batch, below: CachedPrefix, text: Tensor) -> Tensor:
         """[B, T, H]: of each example's own loss with respect to `text`, which enters the depth of `below`.

@@ -58,8 +58,8 @@ def outcomes(
             if number == 0 and followed is not None:
                 loaded.settle()  # so that the batches that wait are the same ones each time
                 around = followed
-            with around, tuned.with_cached_prefix(batch, below):
-                answered = tuned.head.scores(tuned.logits(batch)).argmax(1)
+            with around:
+                answered = tuned.head.scores(tuned.logits(batch, below=below)).argmax(1)
             predicted.update(zip(batch.example_ids.tolist(), answered.tolist(), strict=True))
     merged = world.merge(predicted)
     return Outcomes([example.label for example in examples], [merged[i] for i in range(len(examples))])

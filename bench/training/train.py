@@ -182,8 +182,7 @@ class _Run:
         """What the next micro-batch is trained on."""
         with self.steps.waiting():
             one = next(loaded)
-        with self.engine.tuned.with_cached_prefix(one.batch, one.cached_prefix):
-            yield from followed(self.perturber.passes(one.batch), self.steps.count)
+        yield from followed(self.perturber.passes(one.batch, one.cached_prefix), self.steps.count)
 
     def _refresh(self) -> None:
         """Has every training example perturbed again; the ranks share the work."""

@@ -18,7 +18,7 @@ from bench.methods.tuned_model import TunedModel
 from bench.models.backbones import FAMILIES, FORMS, Backbone
 from bench.models.forward_passes import ForwardPass
 from bench.models.heads import HEADS, AnswerWords, Linear
-from bench.models.stack import Batch
+from bench.models.stack import Batch, CachedPrefix
 from bench.models.stack.families import build
 from bench.models.vocabulary import Vocabulary
 from bench.regularizers import Regularizer
@@ -93,12 +93,14 @@ def perturber(model: TunedModel, settings: dict) -> Perturber:
     return perturber_of(regularizer_of(settings), Run(model, VOCABULARY))
 
 
-def passes(model: TunedModel, batch: Batch, settings: dict) -> Iterator[ForwardPass]:
+def passes(
+    model: TunedModel, batch: Batch, settings: dict, prefix: CachedPrefix | None = None
+) -> Iterator[ForwardPass]:
     """What a batch is trained on, its examples rewritten first where that is how it is perturbed."""
     made = perturber(model, settings)
     if isinstance(made, Rewriting):
         made.keep(made.rewrite(batch))
-    return made.passes(batch)
+    return made.passes(batch, prefix)
 
 
 def encodings_of(model: TunedModel, lengths: tuple[int, ...] = (9, 12, 5, 7)) -> Encodings:

@@ -73,11 +73,10 @@ def trained(model: TunedModel, loaded: Any, regularizer: dict, below: CachedPref
     torch.manual_seed(5)
     model.zero_grad()
     losses = []
-    with model.with_cached_prefix(loaded.batch, below):
-        for shown in passes(model, loaded.batch, regularizer):
-            loss, _ = model(shown)
-            loss.backward()
-            losses.append(loss.detach())
+    for shown in passes(model, loaded.batch, regularizer, below):
+        loss, _ = model(shown)
+        loss.backward()
+        losses.append(loss.detach())
     gradients = [p.grad for p in model.trainable().values() if p.grad is not None]
     assert gradients
     return [*losses, *gradients]

@@ -74,11 +74,8 @@ def _steps(cell: Cell, engine: Engine, encodings: Encodings, tests: list[Encoded
             engine.step(_passes(cell, tuned, encodings, batches))
     with tuned.evaluating(), torch.no_grad():
         batch = loaded(tests, len(tests))
-        with (
-            ledger.step("evaluate", tuned, optimizer, (), _states([batch])),
-            tuned.with_cached_prefix(batch.batch, batch.cached_prefix),
-        ):
-            tuned.head.scores(tuned.logits(batch.batch)).argmax(1)
+        with ledger.step("evaluate", tuned, optimizer, (), _states([batch])):
+            tuned.head.scores(tuned.logits(batch.batch, below=batch.cached_prefix)).argmax(1)
     return Dry(*[tracker.moments for tracker in ledger.trackers if isinstance(tracker, Timeline)])
 
 
@@ -88,8 +85,7 @@ def _passes(cell: Cell, tuned: TunedModel, encodings: Encodings, batches: list[L
     for batch, below, _ in batches:
         if isinstance(perturber, Rewriting):
             perturber.keep(dict.fromkeys(batch.example_ids.tolist(), encodings.train[0]))
-        with tuned.with_cached_prefix(batch, below):
-            yield from perturber.passes(batch)
+        yield from perturber.passes(batch, below)
 
 
 def _states(batches: list[Loaded]) -> list[Tensor]:

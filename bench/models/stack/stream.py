@@ -68,6 +68,8 @@ class CachedPrefix(NamedTuple):
 
     def repeated(self, times: int) -> CachedPrefix:
         """The same rows `times` times, one below the other."""
+        if times == 1:
+            return self
         stream = self.stream
         states, mask = torch.cat([stream.states] * times), torch.cat([stream.mask] * times)
         return self._replace(stream=stream._replace(states=states, mask=mask))

@@ -36,9 +36,9 @@ class Ascent(Perturber):
 class Pgd(Ascent):
     """The inner passes run on the bare module in eval mode: the parameters get no gradient, dropout is off."""
 
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+    def passes(self, batch: Batch, prefix: CachedPrefix | None = None) -> Iterator[ForwardPass]:
         attack = self.attack
-        common = self.tuned.shared_prefix(batch, attack.at)
+        common = self.tuned.shared_prefix(batch, attack.at, prefix)
         delta = self.worst(batch, common)
         yield clean_and_perturbed(attack, batch, batch, Shift(attack.at, delta), common)
 
@@ -62,9 +62,9 @@ class FreeLb(Ascent):
     Dropout is on, with the same masks in each of them, as in FreeLB's code.
     """
 
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+    def passes(self, batch: Batch, prefix: CachedPrefix | None = None) -> Iterator[ForwardPass]:
         attack = self.attack
-        common = self.tuned.shared_prefix(batch, attack.at)
+        common = self.tuned.shared_prefix(batch, attack.at, prefix)
         if attack.clean_weight:
             yield ForwardPass((BatchView(batch, attack.clean_weight),), common)
         delta, dropout = self.start(batch), random_state(batch.ids.device)

@@ -53,8 +53,11 @@ class Perturber(ABC):
         return self.kernels.form if "kernels" in vars(self.run) else None
 
     @abstractmethod
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
-        """What `batch` is trained on. Each pass is taken after the backward of the one before."""
+    def passes(self, batch: Batch, prefix: CachedPrefix | None = None) -> Iterator[ForwardPass]:
+        """What `batch` is trained on. Each pass is taken after the backward of the one before.
+
+        `prefix`: what is known of the batch, as the feature cache has it.
+        """
 
 
 def clean_and_perturbed(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.kernels.dispatch import Kernels
 from bench.models.forward_passes import ForwardPass
-from bench.models.stack import Batch, whole
+from bench.models.stack import Batch, CachedPrefix, whole
 from bench.regularizers.noise import Noise
 from bench.regularizers.perturbers.base import Perturber, Run, clean_and_perturbed
 
@@ -26,10 +26,10 @@ class Noisy(Perturber):
                 deviation = stack.words_scale * stack.word_embeddings.weight.detach().float().std().item()
             self.sigma = noise.sigma_relative * deviation
 
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+    def passes(self, batch: Batch, prefix: CachedPrefix | None = None) -> Iterator[ForwardPass]:
         noise = self.noise
         addition = AddNoise(noise.at, batch.perturbable_mask, self.sigma, batch.noise_seeds, noise.law, self.kernels)
-        yield clean_and_perturbed(noise, batch, batch, addition, self.tuned.shared_prefix(batch, noise.at))
+        yield clean_and_perturbed(noise, batch, batch, addition, self.tuned.shared_prefix(batch, noise.at, prefix))
 
 
 @dataclass(frozen=True)

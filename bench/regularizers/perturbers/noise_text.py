@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.kernels.philox import uniforms
 from bench.models.forward_passes import ForwardPass
-from bench.models.stack import Batch
+from bench.models.stack import Batch, CachedPrefix
 from bench.regularizers.noise_text import Operation, TextNoise
 from bench.regularizers.perturbers.base import Perturber, Run, clean_and_perturbed
 
@@ -24,7 +24,7 @@ class Editing(Perturber):
         self.noise = noise
         self.words = Words.of(run)
 
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+    def passes(self, batch: Batch, prefix: CachedPrefix | None = None) -> Iterator[ForwardPass]:
         hits = batch.perturbable_mask & (uniforms(batch.noise_seeds, batch.ids.shape[1]) < self.noise.rate)
         edited = OPERATIONS[self.noise.operation](batch, hits, self.words)
         yield clean_and_perturbed(self.noise, widened(batch, edited.ids.shape[1], self.words.pad), edited)

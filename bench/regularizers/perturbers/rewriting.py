@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from bench.data.batches import collate
 from bench.data.templates import Encoded
 from bench.models.forward_passes import ForwardPass
-from bench.models.stack import Batch
+from bench.models.stack import Batch, CachedPrefix
 from bench.regularizers.base import TwoViews
 from bench.regularizers.perturbers.base import Perturber, Run, clean_and_perturbed
 from bench.regularizers.perturbers.noise_text import widened
@@ -30,7 +30,7 @@ class Rewriting(Perturber):
     def keep(self, rewritten: Mapping[int, Encoded]) -> None:
         self.rewritten.update(rewritten)
 
-    def passes(self, batch: Batch) -> Iterator[ForwardPass]:
+    def passes(self, batch: Batch, prefix: CachedPrefix | None = None) -> Iterator[ForwardPass]:
         pad, index = self.vocabulary.pad, batch.example_ids.tolist()
         examples = [self.rewritten[i] for i in index]
         words = collate(examples, pad, batch.noise_seeds.tolist(), index, batch.ids.device)
