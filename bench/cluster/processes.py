@@ -20,7 +20,7 @@ class Session:
     """What starts the ranks of a group here, in a session of its own with all that it starts."""
 
     def __init__(self, arguments: list[str], log_file: Path, variables: dict[str, str], timeouts: Timeouts):
-        self._clocks = timeouts
+        self._timeouts = timeouts
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 arguments,
@@ -45,7 +45,7 @@ class Session:
         with ignore_stop_signals():
             if not self._wait(seconds):
                 self.signal(signal.SIGKILL)
-                self._wait(self._clocks.killed)
+                self._wait(self._timeouts.killed)
             self._process.wait()
 
     def _wait(self, seconds: float) -> bool:

@@ -23,7 +23,8 @@ from torch.utils._pytree import tree_iter, tree_map_only
 TRACED = (FakeTensor, FunctionalTensor)  # what torch.compile leaves behind: it has sizes and no memory
 TORCH = str(Path(torch.__file__).parent)
 # what DeepSpeed 0.19.8 calls the functions that make a rank's share of the gradients; all else it makes is to be sent
-GRADIENT_MAKERS = re.compile(r"grad_partition|flat_partition|grad_tensors|^_?step|fp32_grad|^flatten")
+GRADIENT_MAKERS = ("grad_partition", "flat_partition", "grad_tensors", "^_?step", "fp32_grad", "^flatten")
+MAKES_GRADIENTS = re.compile("|".join(GRADIENT_MAKERS))
 ZERO3_LINEAR = "/deepspeed/runtime/zero/linear.py"  # the linear map of ZeRO-3, an autograd function
 
 Owned = dict[int, tuple[int, str]]  # a storage's identity -> its bytes and its owner
@@ -106,7 +107,7 @@ def category_of_caller() -> str:
         if file.endswith(ZERO3_LINEAR):
             return "activations" if function == "forward" else "other"
         if "/deepspeed/" in file:
-            return "gradients" if GRADIENT_MAKERS.search(function) else "communication"
+            return "gradients" if MAKES_GRADIENTS.search(function) else "communication"
         if function != "__torch_dispatch__" and not file.startswith(TORCH):
             break
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""What a trained cell gave, as its record has it: quality from answers, costs from timeouts and operation counts."""
+"""What a trained cell gave, as its record has it: quality from answers, costs from clocks and operation counts."""
 
 from __future__ import annotations
 

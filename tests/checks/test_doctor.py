@@ -156,7 +156,7 @@ FAULTS = {
     "a firewall": ({}, {"met": {"first": "10.0.0.1 does not answer"}},
         "ports", "fault", "first on a free port: 10.0.0.1 does not answer", "open all unprivileged TCP ports"),
     "a clock ahead": ({}, {"clock": (2.5, 3.5)}, "clock", "warning", "+3.0 s, known to 0.5 s", "NTP"),
-    "a clock behind": ({}, {"clock": (-9.0, -8.0)}, "clock", "warning", "-8.5 s", "nothing of a run compares timeouts"),
+    "a clock behind": ({}, {"clock": (-9.0, -8.0)}, "clock", "warning", "-8.5 s", "nothing of a run compares clocks"),
     "no compiler": ({"tools": {**FACTS.tools, "nvcc": None, "ninja": None}}, {},
         "compilers", "warning", "no ninja, nvcc", "offloads to the CPU only"),
     "no hub": ({"hub": "timed out"}, {}, "hub", "warning", "not reached: timed out", "HF_HUB_OFFLINE=1"),

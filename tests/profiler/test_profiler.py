@@ -1,8 +1,11 @@
-"""The instruments, on timeouts and allocations that are known."""
+"""The instruments, on clocks and allocations that are known."""
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +16,7 @@ from bench.models.stack.operation_counter import Operations
 from bench.profiler import Ledger, PhaseClock, StepClock, devices, nvml
 from bench.profiler.clock import quantiles
 from bench.profiler.efficiency import Efficiency, Share, efficiency
-from bench.profiler.live_tensors import LiveTensors, storages
+from bench.profiler.live_tensors import GRADIENT_MAKERS, ZERO3_LINEAR, LiveTensors, storages
 
 CPU = torch.device("cpu")
 
@@ -330,3 +333,14 @@ def test_gradients_are_told_from_what_else_a_backward_makes() -> None:
         module(torch.ones(1, 400)).sum().backward()
         optimizer.step()
     assert ledger.rows[1].owners["gradients"] == 400 * 401 * 4
+
+
+@pytest.mark.parametrize("name", GRADIENT_MAKERS)
+def test_deepspeed_still_has_the_functions_by_which_gradients_are_known(name: str) -> None:
+    """They are private to DeepSpeed: another version may call them something else."""
+    runtime = Path(find_spec("deepspeed").submodule_search_locations[0], "runtime")
+    functions = {
+        found for file in runtime.rglob("*.py") for found in re.findall(r"^ *def (\w+)", file.read_text("utf-8"), re.M)
+    }
+    assert any(re.search(name, one) for one in functions), name
+    assert Path(runtime, ZERO3_LINEAR.partition("/runtime/")[2]).is_file()

@@ -59,9 +59,7 @@ def clock(host: Host, hosts: Hosts) -> Iterator[Verdict]:
     least, most = host.clock
     found = f"{(least + most) / 2:+.1f} s, known to {(most - least) / 2:.1f} s"
     if least > CLOCK_SECONDS or most < -CLOCK_SECONDS:
-        yield warning(
-            found, "run NTP: nothing of a run compares timeouts of hosts, but times in records will not agree"
-        )
+        yield warning(found, "run NTP: nothing of a run compares clocks of hosts, but times in records will not agree")
     else:
         yield ok(found)
 
