@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a change must pass: format, lint, types and the default tier of the tests, 13 minutes on two cores.
+# What a change must pass: format, lint, types and the default tier of the tests, 7 minutes on two cores.
 #
 #   bash launch/test.sh          before every commit
 #   bash launch/test.sh --all    both tiers of the tests
