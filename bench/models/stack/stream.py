@@ -1,6 +1,6 @@
 """What flows up a Stack: a batch, the stream of its states, and what of it is known already.
 
-Shapes as at the head of core.py.
+Shapes as at the head of stack.py.
 """
 
 from __future__ import annotations
